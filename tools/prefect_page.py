@@ -20,7 +20,7 @@ ROOMS = {"actions", "cli", "conditions", "engine", "flows", "history", "orchestr
     "supervision", "templates", "triggers", "ui",
 }  # fmt: skip
 #: files beside the modules of Prefect's that are none of them
-HELPERS = {"__init__", "cancellation", "checkout", "machine_user", "noted_tokens", "yaml_text"}
+HELPERS = {"__init__", "cancellation", "checkout", "machine_user", "noted_tokens", "python_syntax", "yaml_text"}
 
 
 def names_by_module() -> dict[str, list[str]]:

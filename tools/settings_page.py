@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from whenthen.engine.process import Settings
 from whenthen.engine.process.settings import FILE_NAMES, parse_bytes
+from whenthen.schemas.base import description_of
 from whenthen.schemas.times import format_duration
 
 __all__ = ["settings_page"]
@@ -45,9 +46,10 @@ def settings_page() -> str:
     """The whole page as Markdown."""
     rows = ["| setting | environment variable | default | value | meaning |", "| --- | --- | --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        if not field.description:
+        description = description_of(Settings, name)
+        if not description:
             raise ValueError(f"Settings.{name} has no docstring; write what it means below the field")
-        meaning = " ".join(field.description.split())
+        meaning = " ".join(description.split())
         rows.append(f"| `{name}` | `WHENTHEN_{name.upper()}` | {_default(field)} | {_value(field)} | {meaning} |")
     return _HEAD + "\n".join(rows) + "\n"
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from whenthen.rules.scalars import describe
 from whenthen.schemas.actions import ACTIONS, ActionBase
 from whenthen.schemas.automations import Automation
+from whenthen.schemas.base import description_of
 from whenthen.schemas.errors import FieldPath, near_names
 from whenthen.schemas.triggers import EventTrigger
 
@@ -252,8 +253,8 @@ def _purpose(model: type[BaseModel] | None, name: str) -> str:
     if model is None:
         return ""
     for field_name, info in model.model_fields.items():
-        if name in (field_name, info.alias) and info.description:
-            return f" ({info.description.splitlines()[0].strip().rstrip('.')})"
+        if name in (field_name, info.alias) and (text := description_of(model, field_name)):
+            return f" ({text.splitlines()[0].strip().rstrip('.')})"
     return ""
 
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -16,7 +15,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from whenthen.schemas.late_descriptions import DocumentedModel
+from whenthen.schemas.late_descriptions import DocumentedModel, description_of
 
 __all__ = [
     "CONTROL",
@@ -35,6 +34,7 @@ __all__ = [
     "SecretRef",
     "Texts",
     "as_list",
+    "description_of",
     "is_deeper_than",
 ]
 
@@ -49,13 +49,13 @@ MAX_DEPTH: Final = 100  #: levels of lists and objects of a value that comes fro
 MAX_MADE_DEPTH: Final = 200  #: of a value that a rule makes of such values: what it emits, and parameters of runs
 
 
-class Model(BaseModel):
+class Model(DocumentedModel):
     """Frozen, strict about field names: unknown ones are refused, values are not coerced silently.
 
     Field docstrings become hover text in editors.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Document(Model):

@@ -1,4 +1,4 @@
-"""Models whose fields are described by the docstrings below them, which are read when a JSON schema is made of the model.
+"""Models whose fields are described by the docstrings below them, which are read when somebody asks for them: a JSON schema, a page, a message.
 
 pydantic's own way (`use_attribute_docstrings`) looks for the source of each class while it is defined: a tenth of the time in which a
 process starts, for texts that only documents show.
@@ -17,7 +17,9 @@ from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-__all__ = ["DocumentedModel"]
+from whenthen.python_syntax import parse_module, source_of
+
+__all__ = ["DocumentedModel", "description_of"]
 
 
 class DocumentedModel(BaseModel):
@@ -27,15 +29,24 @@ class DocumentedModel(BaseModel):
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         schema = handler(core_schema)
         properties: dict[str, Any] = handler.resolve_ref_schema(schema).get("properties", {})
-        for base in cls.__mro__:  # the class itself first
-            for name, text in _descriptions(base.__module__).get(base.__qualname__, {}).items():
-                field = cls.model_fields.get(name)
-                if field is None:
-                    continue
-                for shown in (name, field.alias, field.validation_alias, field.serialization_alias):
-                    if isinstance(shown, str) and shown in properties:
-                        properties[shown].setdefault("description", text)
+        for name, field in cls.model_fields.items():
+            if field.description is not None or (text := description_of(cls, name)) is None:
+                continue
+            for shown in (name, field.alias, field.validation_alias, field.serialization_alias):
+                if isinstance(shown, str) and shown in properties:
+                    # in the place of that of the type; before the title, as pydantic has it, which does not sort everywhere
+                    title = {"title": found} if (found := properties[shown].pop("title", None)) is not None else {}
+                    properties[shown] |= {"description": text, **title}
         return schema
+
+
+def description_of(model: type[BaseModel], name: str) -> str | None:
+    """What a field means: the description that it was given, else the docstring below it, in the class that declares it."""
+    given = model.model_fields[name].description
+    if given is not None:
+        return given
+    declaring = next((base for base in model.__mro__ if name in vars(base).get("__annotations__", ())), model)
+    return _descriptions(declaring.__module__).get(declaring.__qualname__, {}).get(name)
 
 
 @cache
@@ -44,7 +55,7 @@ def _descriptions(module: str) -> dict[str, dict[str, str]]:
     if not module.startswith("whenthen."):
         return {}
     try:
-        tree = ast.parse(inspect.getsource(sys.modules[module]))
+        tree = parse_module(source_of(sys.modules[module]))
     except OSError:
         return {}
     return {node.name: _below_fields(node) for node in tree.body if isinstance(node, ast.ClassDef)}

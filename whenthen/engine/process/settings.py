@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from whenthen.engine.bus.streams import NEEDED_ENGINE_BYTES
 from whenthen.rules import explain, read_document
 from whenthen.schemas.actions import ProxyUrl, Tls
-from whenthen.schemas.base import SecretRef
+from whenthen.schemas.base import DocumentedModel, SecretRef
 from whenthen.schemas.errors import SetupError, path_text
 from whenthen.schemas.times import Duration
 
@@ -31,6 +32,8 @@ __all__ = ["FILE_NAMES", "Settings", "load_settings", "parse_bytes"]
 
 FILE_NAMES = ("whenthen.toml", "whenthen.yaml", "whenthen.yml")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+#: what the settings file holds, while `load_settings` makes settings of it
+_FROM_FILE: ContextVar[dict[str, Any] | None] = ContextVar("settings_from_file", default=None)
 
 
 def parse_bytes(value: Any) -> Any:
@@ -76,12 +79,10 @@ def _enough_for_rules(value: int) -> int:
     return value
 
 
-class Settings(BaseSettings):
+class Settings(DocumentedModel, BaseSettings):
     """All settings of a process. Durations are written like `5m`, sizes like `4MB`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="WHENTHEN_", env_ignore_empty=True, extra="forbid", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="WHENTHEN_", env_ignore_empty=True, extra="forbid", frozen=True)
 
     data_dir: Path = Path(".whenthen")
     """Directory of the embedded NATS server's streams and of the lock that one process at a time holds."""
@@ -238,6 +239,18 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The lowest level of log records that are written."""
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What `load_settings` has read comes last."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=_FROM_FILE.get() or {})
+
     @property
     def loopback(self) -> bool:
         """Whether `host` is a loopback address."""
@@ -309,22 +322,13 @@ def load_settings(flags: Mapping[str, Any] | None = None, *, cwd: Path | None = 
     path = _file(flags, cwd or Path.cwd())
     from_file = _read(path) if path is not None else {}
 
-    class Loaded(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=from_file)
-
+    given = _FROM_FILE.set(from_file)
     try:
-        settings = Loaded(**flags)
+        settings = Settings(**flags)
     except ValidationError as error:
         raise SetupError(_describe(error, flags, from_file, path)) from None
+    finally:
+        _FROM_FILE.reset(given)
     _check(settings)
     return settings
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whenthen import python_syntax
 from whenthen.flows.caching.value_hash import stable_hash
 from whenthen.flows.flow_errors import HashError
 
@@ -202,7 +203,7 @@ def source_of(fn: Callable[..., Any]) -> str | bytes:
     if not inspect.isroutine(target):
         target = getattr(target, "func", type(target))
     try:
-        return inspect.getsource(target)
+        return python_syntax.source_of(target)
     except (OSError, TypeError):
         code = getattr(target, "__code__", None)
         return (

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import pydantic
 
+from whenthen.python_syntax import parse_expression, parse_module
 from whenthen.schemas.entry_points import EntryPoint
 
 __all__ = ["MAX_FILE", "EntryParameters", "entry_file", "entry_parameters", "read_syntax"]
@@ -102,7 +103,7 @@ def read_syntax(file: pathlib.Path) -> ast.Module | str:
             return "there is no such file beside the rules; a path is relative to the rules folder"
         if file.stat().st_size > MAX_FILE:
             return f"the file has more than {MAX_FILE} bytes"
-        return ast.parse(file.read_bytes())
+        return parse_module(file.read_bytes())
     except OSError as error:
         return f"the file can not be read: {error.strerror or error}"
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -164,7 +165,7 @@ def _type_of(node: ast.expr, enums: Mapping[str, type[enum.Enum]], depth: int = 
         if not isinstance(node.value, str):
             return Any
         try:
-            return _type_of(ast.parse(node.value, mode="eval").body, enums, depth + 1)
+            return _type_of(parse_expression(node.value), enums, depth + 1)
         except (SyntaxError, ValueError, RecursionError):
             return Any
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
