@@ -232,6 +232,12 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("POST", "/hooks/open", json={"id": "x"})
     ask("POST", "/hooks/open", json={"id": "none"})
     ask("POST", "/hooks/nobody", json={})
+    # a file that is there before the folder is looked at for the first time is none that came
+    eventually(
+        lambda: (
+            {each["state"] for each in ask("GET", "/api/sources").json() if each["kind"] != "webhook"} == {"reading"}
+        )
+    )
     for name in ("drop.csv", "drop.txt"):  # in the folder that is read
         (server.rules.parent / name).write_text("a,b")
     for prefix in ("$KV.WT_sources.state.", "senders.aside."):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.patience import until
 from tests.plain_http import plain_async_client
 from whenthen.engine.process.roles import Role
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
+from whenthen.engine.sources.source_state import SourceState
+from whenthen.schemas.errors import BusUnavailable
 
-__all__ = ["Reading", "reading"]
+__all__ = ["Reading", "forget_what_is_stored", "reading"]
 
 
 class Reading:
@@ -95,3 +98,18 @@ async def reading(
         plain_async_client(base_url=server.address) as client,
     ):
         yield Reading(server, client)
+
+
+def forget_what_is_stored(monkeypatch: pytest.MonkeyPatch, *, back: Callable[[], bool]) -> list[str]:
+    """Let the bus be away for what sources remember until then; gives the parts that were not stored."""
+    lost: list[str] = []
+    save = SourceState.save
+
+    async def save_or_not(state: SourceState, part: str, value: Any) -> None:
+        if not back():
+            lost.append(part)
+            raise BusUnavailable("away for the test")
+        await save(state, part, value)
+
+    monkeypatch.setattr(SourceState, "save", save_or_not)
+    return lost

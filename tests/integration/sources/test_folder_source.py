@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.sources.reading import reading
+from tests.integration.sources.reading import forget_what_is_stored, reading
 from tests.patience import until
 from whenthen.engine.sources.edges.folder_edge import look_at
 from whenthen.schemas.event_sources import FolderReading
@@ -56,6 +56,19 @@ async def test_files_that_come_change_move_and_go_are_events(tmp_path: Path, dro
             return await server.metric('whenthen_events_received_total{source="source:drops"}') == 4.0
 
         await until(all_counted)
+
+
+async def test_what_comes_while_the_beginning_can_not_be_stored_is_new(
+    tmp_path: Path, drops: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (drops / "old.csv").write_text("was here before")
+    tries = forget_what_is_stored(monkeypatch, back=(drops / "new.csv").exists)
+    async with reading(tmp_path, rules(drops)) as server:
+        await server.becomes("drops", "trouble", "away for the test")
+        (drops / "new.csv").write_text("1;2")
+        await server.becomes("drops", "reading")
+        assert [event["payload"]["path"] for event in await server.come(1)] == ["new.csv"]
+        assert len(tries) > 1
 
 
 async def test_nothing_is_missed_or_told_twice_over_a_restart(tmp_path: Path, drops: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.sources.reading import reading
+from tests.integration.sources.reading import forget_what_is_stored, reading
 from tests.patience import until
 
 pytestmark = pytest.mark.anyio
@@ -67,6 +67,20 @@ def rules(site: Site, more: str = "", mapping: str = "") -> str:
         mapping or 'map: {each: $.body.items, event: item.new, resource: {id: "item.{{ item.id }}"}, id: $.item.id}'
     )
     return f"sources:\n  - {{name: list, read: {{type: poll, url: '{site.url}', every: 1s{more}}}, {mapping}}}\n"
+
+
+async def test_what_comes_while_the_beginning_can_not_be_stored_is_new(
+    tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.items(1)
+    lost = forget_what_is_stored(monkeypatch, back=(tmp_path / "back").exists)
+    async with reading(tmp_path, rules(site, ", existing: skip")) as server:
+        await server.becomes("list", "trouble", "away for the test")
+        site.items(2, 1)
+        (tmp_path / "back").touch()
+        await server.becomes("list", "reading")
+        assert [event["resource"]["id"] for event in await server.come(1)] == ["item.2"]
+        assert "poll" in lost
 
 
 async def test_only_what_is_new_becomes_an_event_also_over_a_restart(

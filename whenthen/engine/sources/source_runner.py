@@ -187,11 +187,12 @@ class SourceRunner:
             translator, self._publish, metrics=self._metrics, keep_aside=self._keep_aside, watch=watch
         )
         loop = asyncio.get_running_loop()
+        edge, shared = self._edge(translator)
         wait_s = AGAIN_S[0]
         while True:
             began = loop.time()
             try:
-                await self._read_once(translator, intake)
+                await self._read_once(translator.name, edge, shared, intake)
             except WhenthenError as error:
                 if watch.in_trouble(error):
                     log.warning("source %s: %s; it is tried again", translator.name, error)
@@ -207,9 +208,7 @@ class SourceRunner:
             wait_s = AGAIN_S[0] if loop.time() - began > WELL_S else min(wait_s * 2, AGAIN_S[1])
             await asyncio.sleep(wait_s)
 
-    async def _read_once(self, translator: SourceTranslator, intake: MessageIntake) -> None:
-        edge, shared = self._edge(translator)
-
+    async def _read_once(self, name: str, edge: Edge, shared: bool, intake: MessageIntake) -> None:
         async def read() -> None:
             if intake.watch.state != "trouble":  # which lasts until it is read again
                 intake.watch.become("starting")
@@ -220,12 +219,12 @@ class SourceRunner:
             return
         lease = SourceLease(
             self._leases,
-            f"lease.{_key(translator.name)}",
+            f"lease.{_key(name)}",
             member=self._member,
             settings=self._lease,
             elsewhere=lambda: intake.watch.become("elsewhere"),
         )
-        self._held[translator.name] = lease
+        self._held[name] = lease
         await lease.hold(read)
 
     def _edge(self, translator: SourceTranslator) -> tuple[Edge, bool]:

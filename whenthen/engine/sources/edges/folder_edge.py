@@ -60,22 +60,23 @@ class FolderEdge:
         self._state = state
         self._host = host
         self._memory = FolderMemory()
+        self._first: Look | None = None  #: until what was there at the beginning is stored
         self._generation = 0
         self._said: frozenset[str] = frozenset()
 
     async def run(self, intake: MessageIntake) -> None:
-        """Report changes until it is cancelled.
+        """Report changes until it is cancelled. Called again after it failed.
 
         Raises:
             SourceTrouble: the folder is not there, can not be read, or has too many files.
         """
         reading = self._reading
-        new = await self._load()
-        look = await asyncio.to_thread(look_at, reading)
-        if new:
-            if reading.existing == "skip":
-                self._memory.known = dict(look.seen)
+        if not await self._load():
+            if self._first is None:  # what comes while it can not be stored is new, however long that takes
+                self._first = await asyncio.to_thread(look_at, reading)
+            self._memory.known = dict(self._first.seen) if reading.existing == "skip" else {}
             await self._save(range(PARTS))
+        self._first = None
         intake.reads()
         woken = asyncio.Event()
         watching = asyncio.create_task(self._watch(woken), name=f"folder {reading.path}")
@@ -144,14 +145,14 @@ class FolderEdge:
         return SourceMessage(body=orjson.dumps(body), delivery=delivery, about={"folder": self._reading.path})
 
     async def _load(self) -> bool:
-        """Take what is remembered; whether that is nothing."""
+        """Take what is remembered, if there is anything."""
         head = await self._state.load("head")
         if head is None:
-            return True
+            return False
         self._generation = int(head["generation"])
         parts = await asyncio.gather(*(self._state.load(str(part)) for part in range(PARTS)))
         self._memory.known = {path: FileMark(*mark) for part in parts for path, *mark in part or ()}
-        return False
+        return True
 
     async def _save(self, parts: Iterable[int]) -> None:
         """Store what is known. The head comes last: the next number is used only once what the last one reported is stored."""
@@ -159,8 +160,7 @@ class FolderEdge:
         for path, mark in self._memory.known.items():
             if (found := wanted.get(_part_of(path))) is not None:
                 found.append((path, *mark))
-        for part, rows in wanted.items():
-            await self._state.save(str(part), rows)
+        await asyncio.gather(*(self._state.save(str(part), rows) for part, rows in wanted.items()))
         self._generation += 1
         await self._state.save("head", {"generation": self._generation})
 

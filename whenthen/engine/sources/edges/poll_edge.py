@@ -52,14 +52,15 @@ class PollEdge:
         self._meaning = meaning  #: changes with the mapping: an answer is then asked for in whole again
         self._clock = clock
         self._refused = b""  #: the digest of the last answer that was kept aside
+        self._first: dict[str, Any] = {}  #: what is remembered until it could be stored once
 
     async def run(self, intake: MessageIntake) -> None:
-        """Ask until it is cancelled.
+        """Ask until it is cancelled. Called again after it failed.
 
         An address that can not be asked, or answers with an error, is trouble, and asked again at the next time.
         """
         every_s = self._reading.every.total_seconds()
-        memory: dict[str, Any] = await self._state.load("poll") or {}
+        memory: dict[str, Any] = await self._state.load("poll") or self._first
         if memory.get("meaning") != self._meaning:
             memory.update(meaning=self._meaning, etag=None, modified=None)
             if (
@@ -77,6 +78,7 @@ class PollEdge:
                 memory.update(next=self._clock() + pause_s, wait=pause_s)
                 trouble = await self._ask(client, memory, intake)
                 await self._state.save("poll", memory)
+                self._first = {}
                 if not trouble:
                     failed = 0
                     intake.reads()
