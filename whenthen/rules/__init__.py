@@ -5,22 +5,21 @@ Needs no NATS and no server. Meaning: docs/rules.md, docs/testing.md.
 
 from __future__ import annotations
 
-from whenthen.rules.documents import (
-    read_document,
-)
 from whenthen.rules.explain_event import (
     explain_event,
 )
 from whenthen.rules.folder import (
     Rules,
-    SourceFile,
     compile_files,
     load_rules,
-    rules_files,
 )
 from whenthen.rules.following import (
     TriedWebhooks,
 )
+from whenthen.rules.reading.documents import (
+    read_document,
+)
+from whenthen.rules.reading.source_files import SourceFile, rules_files
 from whenthen.rules.replay import (
     replay,
     skips_of,

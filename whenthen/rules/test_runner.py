@@ -19,11 +19,12 @@ from xml.etree import ElementTree
 from pydantic import BaseModel, ValidationError
 
 from whenthen.actions import actions_of
-from whenthen.rules.documents import Places, read_document
-from whenthen.rules.folder import Rules, find_tests
+from whenthen.rules.folder import Rules
 from whenthen.rules.following.followed_actions import render_action
 from whenthen.rules.following.playing import LIMITS, Story, contributing, play
 from whenthen.rules.following.webhook_steps import TriedWebhooks
+from whenthen.rules.reading.documents import Places, read_document
+from whenthen.rules.reading.source_files import find_tests
 from whenthen.rules.validation_messages import explain
 from whenthen.schemas.errors import (
     InvalidInput,

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from whenthen.rules.scalars import describe
+from whenthen.rules.reading.scalars import describe
 from whenthen.schemas.actions import ACTIONS, ActionBase
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.base import description_of

@@ -19,16 +19,8 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from whenthen.rules.folder import (
-    Checker,
-    Rules,
-    SourceFile,
-    absent_files,
-    compile_files,
-    find_files,
-    is_rules_file,
-    read_files,
-)
+from whenthen.rules.folder import Checker, Rules, compile_files
+from whenthen.rules.reading.source_files import SourceFile, absent_files, find_files, is_rules_file, read_files
 from whenthen.schemas.errors import BusUnavailable, InvalidRules, Problem
 
 __all__ = ["RulesWatcher"]
@@ -157,7 +149,7 @@ class RulesWatcher:
 
     def _held(self, files: Sequence[SourceFile], now: float) -> list[SourceFile]:
         """The files of the rules in force that are away for less than the grace time."""
-        absent = absent_files(files, self.rules)
+        absent = absent_files(files, self.rules.files_read)
         for file in absent:
             if file.name not in self._away and self._grace_s:
                 log.warning(

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.rules.documents import MAX_DEPTH, Places, read_document
+from whenthen.rules.reading.documents import MAX_DEPTH, Places, read_document
 
 
 def faults(text: str | bytes) -> list[str]:

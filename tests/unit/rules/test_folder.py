@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from whenthen.rules import documents, load_rules
+from whenthen.rules import load_rules
 from whenthen.rules.folder import MAX_PROBLEMS, Checker, check_rules
+from whenthen.rules.reading import documents
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidRules
 

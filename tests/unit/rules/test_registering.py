@@ -19,7 +19,7 @@ from whenthen.events import (
     MetricTriggerQuery,
 )
 from whenthen.rules import Rules, SourceFile, compile_files
-from whenthen.rules.folder import absent_files
+from whenthen.rules.reading.source_files import absent_files
 from whenthen.rules.registering import registration as registering
 from whenthen.rules.registering.registered_names import RegisteredName, is_registered, registered_name
 from whenthen.rules.registering.registered_triggers import own_triggers
@@ -58,7 +58,7 @@ def test_a_registered_deployment_is_a_file_of_the_set_that_no_folder_has() -> No
     assert rules.revision != base.revision
     assert rules.own_revision == base.revision == base.own_revision
     # the folder does not miss it
-    assert absent_files([OWN], rules) == []
+    assert absent_files([OWN], rules.files_read) == []
     assert registering.with_registered([OWN], rules.files_read) == list(rules.files_read)
     assert registering.with_registered([OWN], base.files_read) == [OWN]
 

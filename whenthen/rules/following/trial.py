@@ -19,9 +19,10 @@ import orjson
 import yaml
 from pydantic import ValidationError
 
-from whenthen.rules.documents import read_document
-from whenthen.rules.folder import Rules, SourceFile, compile_files
+from whenthen.rules.folder import Rules, compile_files
 from whenthen.rules.following.playing import Story, play
+from whenthen.rules.reading.documents import read_document
+from whenthen.rules.reading.source_files import SourceFile
 from whenthen.rules.test_runner import render_actions
 from whenthen.rules.validation_messages import explain
 from whenthen.schemas.errors import InvalidInput, InvalidRules, RenderError, path_text

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import yaml
 
-from whenthen.rules.documents import read_document
 from whenthen.rules.prefect_import.flow_names import FlowNames, flow_names_below
 from whenthen.rules.prefect_import.import_notes import Aspect, ImportNotes, Notes
 from whenthen.rules.prefect_import.model_problems import problem_of
@@ -25,6 +24,7 @@ from whenthen.rules.prefect_import.prefect_actions import Known, import_action
 from whenthen.rules.prefect_import.prefect_deployments import ImportedDeployment, import_deployments, import_steps
 from whenthen.rules.prefect_import.prefect_pools import import_pools
 from whenthen.rules.prefect_import.prefect_triggers import NoCounterpart, import_trigger, kind_of
+from whenthen.rules.reading.documents import read_document
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
 

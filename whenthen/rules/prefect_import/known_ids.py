@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from whenthen.rules.documents import read_document
+from whenthen.rules.reading.documents import read_document
 from whenthen.schemas.errors import InvalidInput
 
 __all__ = ["read_ids"]

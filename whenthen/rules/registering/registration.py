@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.rules.documents import read_document
-from whenthen.rules.folder import Rules, SourceFile
+from whenthen.rules.folder import Rules
+from whenthen.rules.reading.documents import read_document
+from whenthen.rules.reading.source_files import SourceFile
 from whenthen.rules.registering.registered_names import RegisteredName, is_registered, registered_name
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import Conflict, NotFound, did_you_mean

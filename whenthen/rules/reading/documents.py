@@ -23,7 +23,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from whenthen.rules.scalars import SPECIAL_START, WORDS, describe, number, short
+from whenthen.rules.reading.scalars import SPECIAL_START, WORDS, describe, number, short
 from whenthen.schemas.errors import FieldPath
 
 __all__ = ["MAX_DEPTH", "MAX_EXPANDED", "MAX_FILE_BYTES", "MAX_VALUES", "Document", "Fault", "Places", "read_document"]
