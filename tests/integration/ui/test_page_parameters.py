@@ -54,7 +54,7 @@ ANSWERS = (200, 400, 404, 409, 413)
 #: of pages and their parameters
 ROUTES: Mapping[str, list[str]] = {
     route.path: [field.name for field in route.dependant.query_params]  # type: ignore[attr-defined]
-    for router in page_routers(None, PageFrame(None, ""))  # type: ignore[arg-type]
+    for router in page_routers(None, PageFrame(None, ""), None)  # type: ignore[arg-type]
     for route in router.routes
     if "GET" in route.methods  # type: ignore[attr-defined]
 }
