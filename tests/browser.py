@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -72,17 +72,35 @@ def looking(browser: Browser, url: str, *, refused: tuple[int, ...] = (), **opti
 
 
 def faults_of_access(page: Page) -> list[str]:
-    """What axe finds on a page by the rules of WCAG 2.2 AA and its own advice that somebody may not get past: each fault with a place of it.
+    """What axe finds on a page by the rules of WCAG 2.2 AA and its own advice that somebody may not get past, on a wide screen and on a phone,
+    in light and in dark: each fault with a place of it. Details are opened.
 
     The text of axe runs in the page, as the console of the browser would do it: the content security policy stays what it is.
     """
     page.evaluate(_axe())
-    report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{fault['impact']}: {fault['id']}, {fault['help']}: {fault['nodes'][0]['html'][:300]} {fault['nodes'][0]['failureSummary']}"
-        for fault in report["violations"]
-        if fault["impact"] in ("serious", "critical")
-    ]
+    page.locator("details").evaluate_all("all => all.forEach(each => { each.open = true; })")
+    found = []
+    for width in _WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        for scheme, rules in _SCHEMES.items():
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # no colour on its way to another
+            report = page.evaluate("rules => axe.run(document, rules)", {**_REPORT, **rules})
+            found += [
+                f"{scheme}, {width}: {fault['impact']}: {fault['id']}, {fault['help']}: {fault['nodes'][0]['html'][:300]} "
+                f"{fault['nodes'][0]['failureSummary']}"
+                for fault in report["violations"]
+                if fault["impact"] in ("serious", "critical")
+            ]
+    return found
+
+
+_WIDTHS = (1400, 390)
+#: styles alone differ in the other one, and of these only colours: the rules that look at them
+_SCHEMES: Mapping[Literal["light", "dark"], dict[str, Any]] = {
+    "light": {},
+    "dark": {"runOnly": ["color-contrast", "link-in-text-block"]},
+}
+_REPORT = {"resultTypes": ["violations"], "preload": False}
 
 
 @cache

@@ -57,8 +57,9 @@ class Place:
     version: str = ""
 
     def with_(self, **changes: Any) -> str:
-        """The address of this page with other parameters."""
-        return page_url(self.path, **{**self.parameters, **changes})
+        """The address of this page with other parameters, and without what a form did."""
+        kept = {name: value for name, value in self.parameters.items() if name not in ("done", "seal")}
+        return page_url(self.path, **{**kept, **changes})
 
 
 def render(template: str, place: Place, **values: Any) -> str:

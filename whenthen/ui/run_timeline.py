@@ -23,6 +23,9 @@ MOST_ROWS = 6  #: runs beside each other in one lane; further ones lie on the la
 _WIDTH = 1000.0
 _LEAST = 6.0  #: width of a bar
 _ROW = 16
+#: height of a bar by tone, so that a failure stands out in grey, too; what is neither goes on, and has an outline in the stylesheet
+_HEIGHTS = {"good": 8, "bad": 14}
+_OTHERS = 10
 
 
 class TimedRun(Protocol):
@@ -108,11 +111,12 @@ def _lane(name: str, spans: list[tuple[TimedRun, float, float]], first: float, s
             rows.append(0.0)
         rows[row] = max(rows[row], x + width + 1)
         label = f"{run.state}: {_seconds(end - begin)}, run {run.id}"
+        tone = reason_tone(run.state)
         parts.append(
             Markup(
                 '<a href="{}" aria-label="{}"><rect class="run {}" x="{}" y="{}" width="{}" height="{}" rx="2"><title>{}</title></rect></a>'
-            ).format(page_url("/run", id=run.id), label, reason_tone(run.state), round(x, 1), row * _ROW + 2, round(width, 1),
-                     _ROW - 4, label)
+            ).format(page_url("/run", id=run.id), label, tone, round(x, 1), row * _ROW + _above(tone), round(width, 1),
+                     _height(tone), label)
         )  # fmt: skip
     height = max(len(rows), 1) * _ROW
     return Markup(
@@ -128,15 +132,25 @@ def task_bars(tasks: Sequence[TimedTask], *, begins: str | None, ends: str | Non
     span = max(max((end for _, end in [*spans, *outer]), default=1.0) - first, 0.001)
     found = []
     for task, (begin, end) in zip(tasks, spans, strict=True):
+        tone = _task_tone(task.type)
         x = (begin - first) / span * (_WIDTH - _LEAST)
         found.append(
             Markup(
                 '<svg class="lane task" viewBox="0 0 {} {}" height="{}" preserveAspectRatio="none" role="img" aria-label="{}">'
-                '<rect class="run {}" x="{}" y="2" width="{}" height="{}" rx="2"/></svg>'
+                '<rect class="run {}" x="{}" y="{}" width="{}" height="{}" rx="2"/></svg>'
             ).format(int(_WIDTH), _ROW, _ROW, f"from {_seconds(begin - first)} on for {_seconds(end - begin)}",
-                     _task_tone(task.type), round(x, 1), round(max(_LEAST, (end - begin) / span * (_WIDTH - _LEAST)), 1), _ROW - 4)
+                     tone, round(x, 1), _above(tone), round(max(_LEAST, (end - begin) / span * (_WIDTH - _LEAST)), 1), _height(tone))
         )  # fmt: skip
     return found
+
+
+def _height(tone: str) -> int:
+    return _HEIGHTS.get(tone, _OTHERS)
+
+
+def _above(tone: str) -> int:
+    """How far below the top of its row a bar begins."""
+    return (_ROW - _height(tone)) // 2
 
 
 def _task_tone(type: str) -> str:

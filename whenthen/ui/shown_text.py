@@ -57,8 +57,10 @@ def shown_name(value: Any, most: int = MOST_NAME) -> Markup:
     return Markup('<bdi title="{}">{}…{}</bdi>').format(text[:MOST_TITLE], text[:half], text[-half:])
 
 
-def shown_time(value: Any) -> Markup:
-    """A time as UTC to the second; the script of the pages shows it in the reader's zone. The exact one is in `data-exact`."""
+def shown_time(value: Any, kind: str = "") -> Markup:
+    """A time as UTC to the second; the script of the pages shows it in the reader's zone. The exact one is in `data-exact`.
+
+    `kind` is `clock` where the time of the day says more than how long ago it was."""
     if not value:
         return Markup('<span class="none">never</span>')
     try:
@@ -67,8 +69,11 @@ def shown_time(value: Any) -> Markup:
         return escape(inert(str(value)))
     moment = moment.astimezone(UTC)
     exact = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Markup('<time datetime="{}" data-exact="{} UTC" tabindex="0">{} UTC</time>').format(
-        exact, exact[:-1].replace("T", " "), moment.strftime("%Y-%m-%d %H:%M:%S")
+    return Markup('<time{} datetime="{}" data-exact="{} UTC" tabindex="0">{} UTC</time>').format(
+        Markup(' class="{}"').format(kind) if kind else "",
+        exact,
+        exact[:-1].replace("T", " "),
+        moment.strftime("%Y-%m-%d %H:%M:%S"),
     )
 
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.integration.served import TOKEN, Served, serving
 from tests.patience import eventually
 
-__all__ = ["EVIL", "event_id", "hook", "log_in", "places", "story"]
+__all__ = ["EVIL", "PLACES", "event_id", "hook", "log_in", "places", "story"]
 
 EVIL = "<img src=x onerror=alert(1)>\u202egnp.exe\x1b[31m"
 RULES = """
@@ -101,12 +101,18 @@ def event_id(served: Served, number: str) -> str:
     return str(found[0]["id"])
 
 
+#: pages of what happened, by name
+PLACES = (
+    "events", "event", "recorded", "firings", "firing", "actions", "dead", "dead-drop", "runs", "run", "run-tasks", "run-slow", "sources", "try",
+)  # fmt: skip
+
+
 def places(served: Served) -> Mapping[str, str]:
-    """Every page of this file, by name."""
+    """The pages of `PLACES`."""
     runs = {run["deployment"]: run["id"] for run in served.get("/api/runs")}
     small, large = event_id(served, "small"), event_id(served, "large-1")
     firing = next(each["id"] for each in served.get("/api/firings") if each["automation"] == "teller")
-    return {
+    found = {
         "events": "/events",
         "event": f"/event?id={large}",
         "recorded": f"/recorded?automation=big-order&event={small}",
@@ -122,6 +128,8 @@ def places(served: Served) -> Mapping[str, str]:
         "sources": "/sources",
         "try": f"/try?automation=big-order&event={large}",
     }
+    assert tuple(found) == PLACES
+    return found
 
 
 def log_in(page: Page, path: str = "/") -> None:

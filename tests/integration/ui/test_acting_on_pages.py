@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, Route, StorageState, expect
 
-from tests.browser import chromium, looking
+from tests.browser import looking
 from tests.integration.served import Served, serving
-from tests.integration.ui.page_story import log_in
 from tests.patience import eventually, limit
 
 pytestmark = [pytest.mark.requires("chromium", "nats-server"), pytest.mark.takes(12)]
@@ -114,26 +113,6 @@ def served(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iter
     }
     with serving(tmp_path_factory.mktemp("acting"), {"shop.yaml": rules(receiver)}, SETTINGS) as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def session(browser: Browser, served: Served) -> StorageState:
-    """The cookie of somebody who has logged in."""
-    with looking(browser, served.url) as page:
-        log_in(page)
-        return page.context.storage_state()
-
-
-@pytest.fixture
-def page(browser: Browser, served: Served, session: StorageState) -> Iterator[Page]:
-    with looking(browser, served.url, storage_state=session) as page:
-        yield page
 
 
 def outcomes(served: Served, automation: str) -> list[str]:

@@ -10,8 +10,9 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
 
-from tests.browser import chromium, looking
-from tests.integration.served import TOKEN, Served, serving
+from tests.browser import looking
+from tests.integration.served import Served, serving
+from tests.integration.ui.page_story import log_in
 from tests.patience import eventually, limit
 
 pytestmark = [pytest.mark.requires("chromium", "nats-server"), pytest.mark.takes(6)]
@@ -71,39 +72,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, served: Served, session: StorageState) -> Iterator[Page]:
-    """A page that is logged in."""
-    with looking(browser, served.url, storage_state=session) as page:
-        yield page
-
-
 def hook(served: Served, id: str, **body: object) -> None:
     """Send what the shop would."""
     answer = served.http.post("/hooks/shop", json={"kind": "paid", "id": id, "number": id, **body})
     assert answer.status_code == 202, answer.text
     IDS[id] = answer.json()["ids"][0]
-
-
-@pytest.fixture(scope="module")
-def session(browser: Browser, served: Served) -> StorageState:
-    """The cookie of somebody who has logged in."""
-    with looking(browser, served.url) as page:
-        log_in(page)
-        return page.context.storage_state()
-
-
-def log_in(page: Page, path: str = "/") -> None:
-    page.goto(path)
-    page.get_by_label("Token").fill(TOKEN)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
 
 
 def test_who_is_not_logged_in_is_led_to_the_login_and_back_to_what_was_asked_for(
@@ -120,7 +93,9 @@ def test_a_wrong_token_and_an_old_cookie_lead_to_the_login_that_says_what_is_wro
     browser: Browser, served: Served
 ) -> None:
     with looking(browser, served.url, refused=(401,)) as page:
-        page.context.add_cookies([{"name": "whenthen_session", "value": "old" * 20, "url": served.url}])
+        log_in(page)
+        (cookie,) = page.context.cookies()
+        page.context.add_cookies([{**cookie, "value": "old" * 20}])  # type: ignore[list-item]
         page.goto("/system")
         expect(page).to_have_url(re.compile(r"/login\?next=%2Fsystem$"))
         page.get_by_label("Token").fill("wrong")

@@ -60,7 +60,15 @@ def test_a_run_that_goes_on_ends_now() -> None:
     timeline = run_timeline([Run("a", "load", state="Running", started=at(-10))], now=NOW)
     assert timeline is not None
     assert timeline.ends == NOW
-    assert bars(timeline.lanes[0].picture) == [(0.0, 2.0, 994.0)]
+    assert bars(timeline.lanes[0].picture) == [(0.0, 3.0, 994.0)]
+
+
+def test_how_a_run_ended_is_seen_without_colours() -> None:
+    runs = [Run(state, "load", state=state) for state in ("Completed", "Failed", "Running")]
+    timeline = run_timeline(runs, now=NOW)
+    assert timeline is not None
+    heights = re.findall(r'<rect class="run (\w+)"[^>]* height="(\d+)"', str(timeline.lanes[0].picture))
+    assert len(set(heights)) == len({height for _, height in heights}) == 3
 
 
 def test_a_run_that_took_no_time_and_clocks_that_go_back_are_drawn() -> None:

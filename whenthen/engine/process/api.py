@@ -169,7 +169,7 @@ class ServerApi:
         self.automation_names = automations.automation_names
         self.get_automation = automations.get_automation
         self.rule_source = RulePlaces(rule_registry).rule_source
-        self.system_sizes = SystemQueries(bus, shards=shards, disk=disk).system_sizes
+        self.system_sizes = SystemQueries(bus, observation, shards=shards, disk=disk).system_sizes
         self.list_decisions = automations.list_decisions
         self.list_windows = AutomationWindows(rule_registry, lists).list_windows
         actions = ActionQueries(dead_letters, lists, names, whole, history)

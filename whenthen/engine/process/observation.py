@@ -51,6 +51,7 @@ class Observation(Observer):
         self._events_aside: OrderedDict[tuple[int, int], Skip] = OrderedDict()
         #: firings of each automation of the shards that this process evaluates, or has evaluated, whichever process made them
         self.fired: Counter[str] = Counter()
+        self.lags: dict[int, int] = {}  #: events that shards of this process have still to read, by shard
         self.last_fired: dict[str, str] = {}  #: when each automation fired last, not when its event occurred; RFC 3339
 
     def seed(self, automation: str, at: str) -> None:
@@ -135,6 +136,7 @@ class Observation(Observer):
         """This process evaluates the shard no more."""
         self.set_aside(shard, {})
         self.full(shard, False)
+        self.lags.pop(shard, None)
         for gauge in (
             self._metrics.lag_messages,
             self._metrics.lag_seconds,
@@ -147,6 +149,7 @@ class Observation(Observer):
             self._metrics.stream_stuck.labels(ENGINE).set(int(bool(self._full)))
 
     def lag(self, shard: int, messages: int, seconds: float) -> None:
+        self.lags[shard] = messages
         self._metrics.lag_messages.labels(str(shard)).set(messages)
         self._metrics.lag_seconds.labels(str(shard)).set(seconds)
 

@@ -1,8 +1,21 @@
 // What the pages do beside being read: times in the reader's zone, and fresh content while something happens.
 // Nothing here is needed: without it times are in UTC, and a page is as it was when it was asked for.
+//
+// Who listens to what:
+//   the clock                          showTimes, every ten seconds
+//   /api/stream, `data-live` of main   Asking.soon, for each thing that happened
+//   the tab is looked at, or not       Stream opens or closes, Asking.soon
+//   Asking                             Regions.refresh: this page again, one request at a time; it says what main asks for from now on
+
+const SOON = 1500; //: milliseconds after something happened in which the page is asked for again
+const SELDOM = 30_000; //: the longest pause between two questions while something may follow
+const PATIENCE = 20_000; //: that a server has for an answer
+const OPEN_AGAIN = 5000; //: after a stream was refused, doubled each time up to a minute
+const UNANSWERED = "not live: the server does not answer";
+const STREAMED = ["events", "decisions", "firings", "actions", "runs", "audit", "gap"];
 
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
 const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
 const STEPS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 14]];
 
@@ -22,7 +35,8 @@ function showTimes(root = document) {
   for (const element of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(element.dateTime);
     if (Number.isNaN(moment.getTime())) continue;
-    const text = element.classList.contains("clock") ? short.format(moment) : shownTime(moment, now);
+    const today = moment.toDateString() === now.toDateString();
+    const text = !element.classList.contains("clock") ? shownTime(moment, now) : today ? clock.format(moment) : full.format(moment);
     if (element.textContent !== text) element.textContent = text;
     if (!element.dataset.local) {
       element.dataset.local = "1";
@@ -32,118 +46,270 @@ function showTimes(root = document) {
   }
 }
 
-/**
- * Replace the regions of this page, elements with `data-region`, by those of the same page asked for again.
- * Gives whether something may follow: what the history has not taken yet (`data-again`), or what was left as it is.
- */
-async function refresh() {
-  const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "error" });
-  if (!answer.ok) throw new Error(`answered ${answer.status}`);
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  let more = false;
-  for (const old of document.querySelectorAll("[data-region]")) {
-    const next = fresh.getElementById(old.id);
-    if (!next) continue;
-    old.toggleAttribute("data-again", "again" in next.dataset);
-    more ||= "again" in next.dataset;
-    if (old.dataset.shown === next.innerHTML) continue;
-    // what somebody is in stays: focus, a selection, an opened detail
-    if (old.contains(document.activeElement) || old.querySelector("details[open]")) {
-      more = true;
-      continue;
-    }
-    next.dataset.shown = next.innerHTML;
-    old.replaceWith(next);
+/** A button beside each address that somebody copies; a browser lets it do so on this machine and over HTTPS. */
+function offerCopies(root = document) {
+  if (!navigator.clipboard) return;
+  for (const text of root.querySelectorAll("code.copy:not(:has(+ .copying))")) {
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "copying", textContent: "Copy" });
+    button.setAttribute("aria-label", `Copy ${text.textContent}`);
+    button.addEventListener("click", async () => {
+      const done = await navigator.clipboard.writeText(text.textContent).then(() => true, () => false);
+      button.textContent = done ? "Copied" : "Select it";
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+    text.after(button);
   }
-  showTimes();
-  return more;
 }
 
-const SOON = 1500;
-const SELDOM = 30_000;
+/** What is wrong with following a page, in the words that its head shows. */
+class Trouble extends Error {
+  constructor(words, ended = false) {
+    super(words);
+    this.ended = ended; // nothing changes by asking again
+  }
+}
 
-/** Asks for this page again: soon after something happened, and then more and more seldom while something may follow. Tells how it went. */
-function asking(said) {
-  let timer = null;
-  let at = 0;
-  let pause = SOON;
-  const later = (wait) => {
-    if (timer !== null && at <= Date.now() + wait) return;
-    clearTimeout(timer);
-    at = Date.now() + wait;
-    timer = setTimeout(async () => {
-      timer = null;
-      if (document.hidden) return; // asked again when it is looked at
-      let more = true;
-      try {
-        more = await refresh();
-        said(true);
-      } catch {
-        said(false);
+/** The parts of a page that are replaced by those of the same page asked for again: elements with an id and `data-region`. */
+class Regions {
+  #made = new Map(); // by id: the HTML of the server that is shown
+
+  constructor() {
+    for (const region of document.querySelectorAll("[data-region]")) this.#begin(region, region.innerHTML);
+  }
+
+  #begin(region, html) {
+    this.#made.set(region.id, html);
+    // what the server opened is not what somebody opened
+    for (const detail of region.querySelectorAll("details[open]")) detail.dataset.begins = "open";
+  }
+
+  /** Whether somebody is in a region, which then stays: by the focus, a selection, an opened detail, or what was written or chosen. */
+  #taken(region) {
+    const chosen = getSelection();
+    const focused = document.activeElement;
+    return (
+      (region.contains(focused) && !scrolled(region).includes(focused)) ||
+      (!chosen.isCollapsed && chosen.containsNode(region, true)) ||
+      region.querySelector("details[open]:not([data-begins])") !== null ||
+      [...region.querySelectorAll("input, select, textarea")].some(changed)
+    );
+  }
+
+  /** Ask for this page, and replace what is new. Gives whether something may follow: what the history has not taken yet (`data-again`), or what was left as it is. */
+  async refresh(main) {
+    const fresh = await this.#asked();
+    for (const name of ["live", "every"]) {
+      const value = fresh.querySelector("main")?.dataset[name];
+      if (value === undefined) delete main.dataset[name];
+      else main.dataset[name] = value;
+    }
+    let more = false;
+    for (const old of document.querySelectorAll("[data-region]")) {
+      const next = fresh.getElementById(old.id);
+      if (!next) continue;
+      old.toggleAttribute("data-again", "again" in next.dataset);
+      more ||= "again" in next.dataset;
+      const html = next.innerHTML;
+      if (this.#made.get(old.id) === html) continue;
+      if (this.#taken(old)) {
+        more = true;
+        continue;
       }
-      if (more) later(pause);
-      pause = Math.min(2 * pause, SELDOM);
-    }, wait);
-  };
-  return () => {
-    pause = SOON;
-    later(SOON);
-  };
+      this.#begin(next, html);
+      const places = scrolled(old).map(placeOf);
+      old.replaceWith(next);
+      scrolled(next).forEach((each, number) => places[number] && putBack(each, places[number]));
+    }
+    showTimes();
+    offerCopies();
+    return more;
+  }
+
+  async #asked() {
+    let answer, text;
+    try {
+      answer = await fetch(location.href, {
+        headers: { accept: "text/html" }, redirect: "manual", signal: AbortSignal.timeout(PATIENCE),
+      });
+      text = await answer.text();
+    } catch {
+      throw new Trouble(UNANSWERED);
+    }
+    if (answer.type === "opaqueredirect") throw new Trouble("logged out: reload to log in", true);
+    if (answer.status === 403) throw new Trouble("not live: you may not see this any more", true);
+    if (answer.status === 404) throw new Trouble("not live: this is not there any more", true);
+    if (!answer.ok) throw new Trouble(UNANSWERED);
+    const fresh = new DOMParser().parseFromString(text, "text/html");
+    // after an upgrade; while one goes on, either version may answer, so it is not reloaded by itself
+    if (fresh.querySelector("script[type=module]")?.getAttribute("src") !== own) throw new Trouble("another version: reload");
+    return fresh;
+  }
 }
 
-/** While the page is looked at: follow `/api/stream` and ask again when something came, at most every second and a half. */
-function follow(main, say, soon) {
-  let source = null;
-  const open = () => {
-    source = new EventSource(`/api/stream?${main.dataset.live}`);
+/** Whether a field of a form is not as the server made it. */
+function changed(field) {
+  if (field.type === "hidden") return false;
+  if (field.tagName !== "SELECT") return field.value !== field.defaultValue || field.checked !== field.defaultChecked;
+  return field.selectedIndex !== Math.max(0, [...field.options].findIndex((option) => option.defaultSelected));
+}
+
+const own = document.querySelector("script[type=module]").getAttribute("src");
+const scrolled = (region) => [...region.querySelectorAll("pre, .scroll")];
+const placeOf = (box) => ({
+  top: box.scrollTop, left: box.scrollLeft, end: box.scrollTop + box.clientHeight >= box.scrollHeight - 4,
+  focused: box === document.activeElement,
+});
+
+/** Where somebody had scrolled to; a log whose end was in sight is followed. */
+function putBack(box, { top, left, end, focused }) {
+  box.scrollTop = end && box.classList.contains("log") ? box.scrollHeight : top;
+  box.scrollLeft = left;
+  if (focused) box.focus({ preventScroll: true });
+}
+
+/** Asks for the page again: soon after something happened, then more and more seldom while something may follow, or every so often where main says so. */
+class Asking {
+  #regions = new Regions();
+  #timer = null;
+  #at = 0;
+  #pause = SOON;
+  #underway = false;
+  #told;
+
+  constructor(main, told) {
+    this.main = main;
+    this.#told = told;
+  }
+
+  soon() {
+    this.#pause = SOON;
+    this.#later(SOON);
+  }
+
+  #later(wait) {
+    if (this.#timer !== null && this.#at <= Date.now() + wait) return;
+    clearTimeout(this.#timer);
+    this.#at = Date.now() + wait;
+    this.#timer = setTimeout(() => this.#ask(), wait);
+  }
+
+  async #ask() {
+    this.#timer = null;
+    if (document.hidden) return; // asked again when it is looked at
+    if (this.#underway) return this.#later(SOON);
+    this.#underway = true;
+    let more = true;
+    let trouble = null;
+    try {
+      more = await this.#regions.refresh(this.main);
+    } catch (error) {
+      if (!(error instanceof Trouble)) throw error;
+      trouble = error;
+    } finally {
+      this.#underway = false;
+    }
+    this.#told(trouble);
+    if (trouble?.ended) return;
+    const every = Number(this.main.dataset.every ?? 0) * 1000;
+    if (every && !trouble) this.#later(every);
+    else if (more) this.#later(this.#pause);
+    this.#pause = Math.min(2 * this.#pause, SELDOM);
+  }
+}
+
+/** `/api/stream`, while the page is looked at and main says what of it. Opened again after each refusal, until there is no more to follow. */
+class Stream {
+  #source = null;
+  #again = null;
+  #pause = OPEN_AGAIN;
+
+  constructor(main, { said, happened }) {
+    this.main = main;
+    this.said = said;
+    this.happened = happened;
+  }
+
+  get open() {
+    return this.#source?.readyState === EventSource.OPEN;
+  }
+
+  /** Open it or close it, as the page wants it now. */
+  adjust() {
+    const wanted = !document.hidden && this.main.dataset.live;
+    if (!wanted) this.close();
+    else if (!this.#source && this.#again === null) this.#begin();
+  }
+
+  close() {
+    clearTimeout(this.#again);
+    this.#again = null;
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #begin() {
+    const source = new EventSource(`/api/stream?${this.main.dataset.live}`);
+    this.#source = source;
     source.onopen = () => {
-      say("live", "good");
-      soon(); // for what happened since the page was made
+      this.#pause = OPEN_AGAIN;
+      this.said("live", "good");
+      this.happened(); // for what happened since the page was made
     };
     source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED) say("not live: reload to try again", "warn");
-      else say("reconnecting", "warn");
+      if (source !== this.#source) return;
+      this.said("reconnecting", "warn");
+      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again
+      // refused: too many watch, a server that starts, or somebody who is logged out, which asking for the page tells
+      this.close();
+      this.#again = setTimeout(() => {
+        this.#again = null;
+        this.adjust();
+      }, this.#pause);
+      this.#pause = Math.min(2 * this.#pause, 60_000);
+      this.happened();
     };
-    for (const kind of ["events", "decisions", "firings", "actions", "runs", "audit", "gap"]) {
-      source.addEventListener(kind, soon);
-    }
-  };
-  // a browser has few connections to one server, and pages that nobody sees would hold them
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) {
-      source?.close();
-      source = null;
-    } else if (!source) {
-      open();
-      soon();
-    }
-  });
-  addEventListener("pagehide", () => source?.close());
-  if (!document.hidden) open();
+    for (const kind of STREAMED) source.addEventListener(kind, () => this.happened());
+  }
 }
 
-for (const region of document.querySelectorAll("[data-region]")) region.dataset.shown = region.innerHTML;
+function follow(main) {
+  const sign = document.getElementById("live");
+  const say = (words, tone) => {
+    if (sign.textContent === words) return;
+    sign.hidden = words === "";
+    sign.textContent = words;
+    sign.className = `live ${tone}`;
+  };
+  let ended = false;
+  const stream = new Stream(main, { said: say, happened: () => asking.soon() });
+  const asking = new Asking(main, (trouble) => {
+    ended = trouble?.ended ?? false;
+    if (trouble) say(trouble.message, "warn");
+    else if (stream.open) say("live", "good");
+    else if (!main.dataset.live) say("", ""); // a run that has ended
+    if (ended) stream.close();
+    else stream.adjust();
+  });
+  const look = () => {
+    if (ended) return;
+    stream.adjust();
+    if (!document.hidden && (main.dataset.live || main.dataset.every || document.querySelector("[data-again]"))) asking.soon();
+  };
+  // a browser has few connections to one server, and pages that nobody sees would hold them
+  document.addEventListener("visibilitychange", look);
+  addEventListener("pagehide", () => stream.close());
+  addEventListener("pageshow", (event) => event.persisted && look());
+  look();
+}
+
+// what a form did is told once: not again when the page is reloaded, or its address is sent to somebody
+const here = new URL(location.href);
+if (here.searchParams.has("done")) {
+  for (const name of ["done", "seal"]) here.searchParams.delete(name);
+  history.replaceState(null, "", here);
+}
+for (const log of document.querySelectorAll("main[data-live] .log")) log.scrollTop = log.scrollHeight;
+follow(document.querySelector("main"));
 showTimes();
+offerCopies();
 setInterval(() => showTimes(), 10_000);
-const main = document.querySelector("main");
-const sign = document.getElementById("live");
-const say = (word, state) => {
-  if (sign.textContent === word) return;
-  sign.hidden = false;
-  sign.textContent = word;
-  sign.className = `live ${state}`;
-};
-const UNANSWERED = "not live: the server does not answer";
-const soon = asking((answered) => {
-  if (!main.dataset.live) return;
-  if (!answered) say(UNANSWERED, "warn");
-  else if (sign.textContent === UNANSWERED) say("live", "good");
-});
-if (main.dataset.live) follow(main, say, soon);
-if (document.querySelector("[data-again]")) soon();
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && document.querySelector("[data-again]")) soon();
-});
-// what has no stream of its own, such as the log of a run
-const every = Number(main.dataset.every ?? 0);
-if (every) setInterval(() => { if (!document.hidden) refresh().catch(() => {}); }, every * 1000);

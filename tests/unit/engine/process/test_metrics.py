@@ -140,7 +140,9 @@ def test_how_far_a_shard_is_behind_is_told_from_when_it_is_known_until_the_shard
     observation.lag(0, 7, 2.5)
     observation.lag(1, 0, 0.0)
     assert [counted(metrics, family) for family in families] == [{("0",): 7, ("1",): 0}, {("0",): 2.5, ("1",): 0}]
+    assert observation.lags == {0: 7, 1: 0}
     observation.released(0)
+    assert observation.lags == {1: 0}
     assert [counted(metrics, family) for family in families] == [{("1",): 0}, {("1",): 0}]
 
 

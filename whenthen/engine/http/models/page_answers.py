@@ -37,7 +37,9 @@ class ShardPosition(AnswerModel):
     read: int
     """The last position of EVENTS that it has dealt with."""
     behind: int
-    """Positions that were stored since; not each has an event for this shard."""
+    """Events that it has still to read."""
+    exact: bool
+    """Whether `behind` is what its process says; otherwise it is all positions that were stored since, of which not each has an event for it."""
 
 
 class SystemSizes(AnswerModel):

@@ -84,6 +84,7 @@ def action_router(api: Api, frame: PageFrame) -> APIRouter:
         outcome: Choice = "",
         before: Choice = "",
         done: Choice = "",
+        seal: Choice = "",
     ) -> Response:
         asked = given(automation=automation, type=type, outcome=outcome)
         actions = await api.list_actions(Page(limit=_LISTED, before=before or None, filters=asked))
@@ -98,7 +99,7 @@ def action_router(api: Api, frame: PageFrame) -> APIRouter:
             outcomes=_OUTCOMES,
             asked={"automation": automation, "type": type, "outcome": outcome},
             filtered=bool(asked),
-            done=done,
+            done=frame.told(request, done, seal),
         )
 
     @router.get("/actions/dead")
@@ -140,7 +141,7 @@ def action_router(api: Api, frame: PageFrame) -> APIRouter:
             said += f"; {gone:,} were gone already"
         if refused:
             said += f"; refused: {refused[0]}" + (f", and {len(refused) - 1:,} others" if len(refused) > 1 else "")
-        return frame.see("/actions", automation=automation, outcome="dead", done=said[:1000])
+        return frame.tell(request, "/actions", said, automation=automation, outcome="dead")
 
     return router
 

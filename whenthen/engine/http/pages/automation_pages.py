@@ -4,15 +4,17 @@ remember?"""
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from fastapi import APIRouter, Request, Response
 
 from whenthen.engine.http.api_port import Api
+from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.request_models import Page, PauseRequest, read_pause_request
 from whenthen.engine.http.pages.late_rows import counts_may_follow
 from whenthen.engine.http.pages.page_frame import PageFrame
 from whenthen.engine.http.pages.page_views import Choice, PageNumber, if_there
+from whenthen.schemas.times import parse_duration, parse_time
 from whenthen.ui import count_rows
 
 __all__ = ["automation_router"]
@@ -59,15 +61,16 @@ def automation_router(api: Api, frame: PageFrame) -> APIRouter:
             ),
             if_there(api.count_dead(name)),
         )
-        rows = None
+        rows, now = None, datetime.now(UTC)
         if counts is not None:
-            rows = count_rows(((each.at, each.value, each.count) for each in counts), now=datetime.now(UTC))
+            rows = count_rows(((each.at, each.value, each.count) for each in counts), now=now)
         passed_over = sum(row.total for row in rows or () if row.value == "paused")
         return frame.page(
             request,
             "automation.html",
             automation=detail,
             aside=status.set_aside.get(name, ""),
+            silent=_silent(detail, status, now),
             rows=rows,
             again=counts_may_follow(counts, decisions[0].at if decisions else None),
             passed_over=passed_over,
@@ -80,7 +83,7 @@ def automation_router(api: Api, frame: PageFrame) -> APIRouter:
             dead=dead,
             reason=reason,
             done=done,
-            now=datetime.now(UTC),
+            now=now,
         )
 
     @router.post("/automation/pause")
@@ -102,3 +105,11 @@ def automation_router(api: Api, frame: PageFrame) -> APIRouter:
         return frame.see("/automation", name=name, done="resumed")
 
     return router
+
+
+def _silent(detail: answers.AutomationDetail, status: answers.Status, now: datetime) -> timedelta | None:
+    """For how long it has not fired, where that is longer than its rule expects; of one that never fired, for how long this process has been up."""
+    if not detail.expected_every or detail.state != "active":
+        return None
+    silent = timedelta(seconds=status.up_seconds) if detail.last_fired is None else now - parse_time(detail.last_fired)
+    return silent if silent > parse_duration(detail.expected_every) else None

@@ -12,9 +12,10 @@ A route of such a router needs a line in `access.route_scopes`, as any. Who has 
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -45,6 +46,7 @@ PAGE_HEADERS: Final[Mapping[str, str]] = {
     "x-content-type-options": "nosniff",
 }
 _FOREVER = {"cache-control": "public, max-age=31536000, immutable", "x-content-type-options": "nosniff"}
+MOST_SAID: Final = 1000  #: characters of what came of a form
 _TITLES = {400: "That can not be read", 403: "Not allowed", 404: "Not found", 409: "Not now", 503: "Not reachable now"}
 _NO_PAGES = ("/api", "/hooks/", "/metrics", "/healthz", "/readyz", "/openapi.json", "/asyncapi.json", "/ui/")
 
@@ -120,10 +122,24 @@ class PageFrame:
         """After a form: the page that shows what it did. Asking for it again does nothing twice."""
         return RedirectResponse(page_url(path, **parameters), 303, headers=dict(PAGE_HEADERS))
 
+    def tell(self, request: Request, path: str, said: str, **parameters: Any) -> Response:
+        """The same, with what came of it in words. They are sealed for who sent the form: an address from elsewhere has this server say nothing."""
+        said = said[:MOST_SAID]
+        return self.see(path, **parameters, done=said, seal=self._seal(request, said))
+
+    def told(self, request: Request, said: str, seal: str) -> str:
+        """What `tell` has the page say; empty where it did not."""
+        return said if said and hmac.compare_digest(seal.encode(), self._seal(request, said).encode()) else ""
+
+    def _seal(self, request: Request, said: str) -> str:
+        return hmac.digest(self.place(request).forgery_token.encode(), said.encode(errors="replace"), "sha256").hex()[
+            :32
+        ]
+
     def to_login(self, request: Request) -> Response:
-        """Lead to the login, and from there back to this page."""
+        """Lead to the login, and from there back to this page, or to the one whose form was sent."""
         if request.method != "GET":
-            return self.see("/login")
+            return self.see("/login", next=_sent_from(request))
         path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
         target = f"{path}?{query}" if query else path
         if header(request.scope, b"sec-fetch-site") == "cross-site":
@@ -158,6 +174,19 @@ class PageFrame:
         return (
             [] if parameter is None else [(self.place(request).with_(**{parameter: name}), name) for name in error.near]
         )
+
+
+def _sent_from(request: Request) -> str:
+    """Path and query of the page whose form was sent; empty where that is not told, or of another site."""
+    try:
+        page = urlsplit(header(request.scope, b"referer") or "")
+    except ValueError:
+        return ""
+    return (
+        page._replace(scheme="", netloc="", fragment="").geturl()
+        if page.netloc == header(request.scope, b"host")
+        else ""
+    )
 
 
 def asset_of(name: str) -> Response:

@@ -18,7 +18,7 @@ __all__ = ["source_router"]
 
 _REFUSALS = 1000  #: the newest ones, which are counted by cause
 _LISTED = 50  #: webhooks, and kept requests, that are shown
-_SINCE = "7d"
+_SINCE, _DAYS = "7d", "seven days"
 MOST_AT_ONCE = 1000  #: requests of one form
 
 
@@ -27,7 +27,9 @@ def source_router(api: Api, frame: PageFrame) -> APIRouter:
     router = frame.router()
 
     @router.get("/sources")
-    async def sources_page(request: Request, text: Choice = "", what: Choice = "", done: Choice = "") -> Response:
+    async def sources_page(
+        request: Request, text: Choice = "", what: Choice = "", done: Choice = "", seal: Choice = ""
+    ) -> Response:
         wanted = text.strip().casefold()
         webhooks = [each for each in await api.list_webhooks() if wanted in each.name.casefold()]
         filters = {"since": _SINCE, **given(what=what)}
@@ -51,10 +53,10 @@ def source_router(api: Api, frame: PageFrame) -> APIRouter:
             cut=_REFUSALS in (len(requests), len(messages)),
             kept=None if kept is None else kept[:_LISTED],
             kept_by=Counter(each.source for each in kept or ()).most_common(_LISTED),
-            since=_SINCE,
+            days=_DAYS,
             text=text,
             what=what,
-            done=done,
+            done=frame.told(request, done, seal),
             origin=f"{request.url.scheme}://{request.url.netloc}",
         )
 
@@ -77,7 +79,7 @@ def source_router(api: Api, frame: PageFrame) -> APIRouter:
         form = await frame.form(request)
         before = None if form.get("id") else whole_number(form, "upto") + 1
         report = await api.resend(form.get("source") or None, form.get("id") or None, before)
-        return frame.see("/sources", done=_told(report))
+        return frame.tell(request, "/sources", _told(report))
 
     return router
 
@@ -90,4 +92,4 @@ def _told(report: answers.ResendReport) -> str:
     if report.refused:
         first, others = report.refused[0], len(report.refused) - 1
         said += f"; refused again: {first.source}: {first.detail}" + (f", and {others:,} others" if others else "")
-    return said[:1000]
+    return said

@@ -11,6 +11,7 @@ from whenthen.engine.bus.request_client import refusal
 from whenthen.engine.bus.streams import AUDIT, DECISIONS, ENGINE, EVENTS, RULES, RUNS
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
 from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.observation import Observation
 
 __all__ = ["SystemQueries"]
 
@@ -19,8 +20,9 @@ _AT_ONCE = 32  #: offsets that are asked for at one time; there are 256 shards a
 
 
 class SystemQueries:
-    def __init__(self, bus: Bus, *, shards: int, disk: DiskRoom | None) -> None:
+    def __init__(self, bus: Bus, observation: Observation, *, shards: int, disk: DiskRoom | None) -> None:
         self._bus = bus
+        self._lags = observation.lags
         self._shards = shards
         self._disk = disk
 
@@ -61,7 +63,12 @@ class SystemQueries:
             shards = range(first, min(first + _AT_ONCE, self._shards))
             offsets = await asyncio.gather(*(read_offset(engine, shard) for shard in shards))
             found += [
-                answers.ShardPosition(shard=shard, read=offset.seq, behind=max(0, last - offset.seq))
+                answers.ShardPosition(
+                    shard=shard,
+                    read=offset.seq,
+                    behind=self._lags.get(shard, max(0, last - offset.seq)),
+                    exact=shard in self._lags,
+                )
                 for shard, offset in zip(shards, offsets, strict=True)
             ]
         return found
