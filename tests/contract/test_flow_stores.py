@@ -329,24 +329,41 @@ async def test_slots_are_never_given_to_more_than_the_limit(stores: Stores, uniq
         return True
 
     asked = [str(number) for number in range(8)]
-    got = await asyncio.gather(*(stores.slots.acquire(unique, holder, 3, alive) for holder in asked))
+    got = await asyncio.gather(*(stores.slots.acquire(unique, [holder], 3, alive) for holder in asked))
     assert sum(got) == 3
     holders = await stores.slots.holders(unique)
     assert len(holders) == 3
-    assert await stores.slots.acquire(unique, holders[0], 3, alive)
-    await stores.slots.release(unique, holders[0])
-    await stores.slots.release(unique, "nobody")
-    assert await stores.slots.acquire(unique, "next", 3, alive)
-    assert not await stores.slots.acquire(unique, "after", 3, alive)
+    assert await stores.slots.acquire(unique, [holders[0]], 3, alive)
+    await stores.slots.release(unique, [holders[0]])
+    await stores.slots.release(unique, ["nobody"])
+    assert await stores.slots.acquire(unique, ["next"], 3, alive)
+    assert not await stores.slots.acquire(unique, ["after"], 3, alive)
 
 
 async def test_slots_of_holders_that_are_gone_are_freed(stores: Stores, unique: str) -> None:
     async def alive(holder: str) -> bool:
         return holder != "gone"
 
-    assert await stores.slots.acquire(unique, "gone", 1, alive)
-    assert await stores.slots.acquire(unique, "here", 1, alive)
+    assert await stores.slots.acquire(unique, ["gone"], 1, alive)
+    assert await stores.slots.acquire(unique, ["here"], 1, alive)
     assert await stores.slots.holders(unique) == ["here"]
+
+
+async def test_slots_of_several_holders_are_taken_all_or_none(stores: Stores, unique: str) -> None:
+    async def alive(holder: str) -> bool:
+        return not holder.startswith("gone")
+
+    many = [f"many.{number}" for number in range(1000)]
+    assert await stores.slots.acquire(unique, many, 1003, alive)
+    assert await stores.slots.acquire(unique, [*many[:2], "gone.1"], 1003, alive)  # two have theirs already
+    assert not await stores.slots.acquire(unique, ["a", "b", "c", "d"], 1003, alive)
+    assert set(await stores.slots.holders(unique)) <= {*many, "gone.1"}  # no part of them
+    assert await stores.slots.acquire(unique, ["a", "b", "c"], 1003, alive)  # who is gone has none any more
+    assert await stores.slots.acquire(
+        unique, ["a", many[0]], 3, alive
+    )  # what is held is kept, whatever the limit is now
+    await stores.slots.release(unique, [*many, "nobody"])
+    assert await stores.slots.holders(unique) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("text", [">", "*", "", "*" * 32, "." * 32])

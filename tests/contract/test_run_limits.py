@@ -121,8 +121,8 @@ async def test_the_slot_of_a_dead_worker_comes_free_with_its_run(house: House) -
         return True
 
     key = house.deployments.current()[house.pool].limits.key_of(dead.parameters)  # type: ignore[union-attr]
-    assert await house.stores.slots.acquire(house.pool, dead.id, 1, yes, key=key)
-    assert await house.stores.slots.acquire(f"work-pool/{house.pool}", dead.id, 1, yes)
+    assert await house.stores.slots.acquire(house.pool, [dead.id], 1, yes, key=key)
+    assert await house.stores.slots.acquire(f"work-pool/{house.pool}", [dead.id], 1, yes)
     waits = await house.start("waits", customer="c")
     async with house.worker():
         assert (await house.ends(waits)).state is RunState.COMPLETED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -288,22 +288,29 @@ class MemorySlotStore:
         self._lock = asyncio.Lock()
 
     async def acquire(
-        self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]], *, key: str = ""
+        self,
+        name: str,
+        holders: Sequence[str],
+        limit: int,
+        alive: Callable[[str], Awaitable[bool]],
+        *,
+        key: str = "",
     ) -> bool:
         async with self._lock:
             held = self._held.setdefault(name, [])
-            if (holder, key) in held:
-                return True
-            if sum(other_key == key for _, other_key in held) >= limit:
-                held = self._held[name] = [each for each in held if each[1] != key or await alive(each[0])]
-            if sum(other_key == key for _, other_key in held) >= limit:
-                return False
-            held.append((holder, key))
+            new = [(holder, key) for holder in dict.fromkeys(holders) if (holder, key) not in held]
+            if len(new) + sum(other_key == key for _, other_key in held) > limit:
+                held = self._held[name] = [
+                    each for each in held if each[0] in holders or each[1] != key or await alive(each[0])
+                ]
+            if len(new) + sum(other_key == key for _, other_key in held) > limit:
+                return not new
+            held += new
             return True
 
-    async def release(self, name: str, holder: str) -> None:
+    async def release(self, name: str, holders: Collection[str]) -> None:
         async with self._lock:
-            self._held[name] = [each for each in self._held.get(name, []) if each[0] != holder]
+            self._held[name] = [each for each in self._held.get(name, []) if each[0] not in holders]
 
     async def holders(self, name: str, *, key: str = "") -> list[str]:
         return [holder for holder, other_key in self._held.get(name, []) if other_key == key]

@@ -7,11 +7,12 @@ Everything that changes a run goes through `transition`; every transition is one
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from whenthen.runs.pauses.pause_records import shown_pause
+from whenthen.schemas.base import known_fields
 from whenthen.schemas.deployments import (
     TERMINAL,
     Deployment,
@@ -276,12 +277,9 @@ def _listed(states: frozenset[RunState]) -> str:
     return ", ".join(state for state in RunState if state in states)
 
 
-_FIELDS = frozenset(field.name for field in fields(FlowRun))
-
-
 def run_from_record(record: dict[str, Any]) -> FlowRun:
     """A run from its JSON record; fields of a newer version are left out."""
-    known = {key: value for key, value in record.items() if key in _FIELDS}
+    known = known_fields(FlowRun, record)
     known["state"] = RunState(known["state"])
     known["tags"] = tuple(known.get("tags") or ())
     known["related"] = tuple(known.get("related") or ())

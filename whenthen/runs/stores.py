@@ -7,7 +7,7 @@ The docstrings are the guarantees; nothing else may be relied on.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -320,16 +320,23 @@ class SlotStore(Protocol):
     """The slots of deployments' concurrency limits, and their holders."""
 
     async def acquire(
-        self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]], *, key: str = ""
+        self,
+        name: str,
+        holders: Sequence[str],
+        limit: int,
+        alive: Callable[[str], Awaitable[bool]],
+        *,
+        key: str = "",
     ) -> bool:
-        """Acquire one of `limit` slots, or keep the one that `holder` has. Slots whose holder is not `alive` are released.
+        """Acquire one of `limit` slots for each of `holders`, or keep the one that it has: for all of them or for none, in one change.
+        Where there are too few, slots whose holder is not `alive` are released.
 
-        False when all are held. At most `limit` slots are held at once, also under concurrent calls. Each `key` of a name has that
+        False when there are too few. At most `limit` slots are held at once, also under concurrent calls. Each `key` of a name has that
         many slots of its own; a holder has one slot of a name, and a key has no spaces.
         """
 
-    async def release(self, name: str, holder: str) -> None:
-        """Release the slot; no error when `holder` has none."""
+    async def release(self, name: str, holders: Collection[str]) -> None:
+        """Release the slots of `holders`, in one change; no error for one that has none."""
 
     async def holders(self, name: str, *, key: str = "") -> list[str]:
         """The holders of slots of a key, in the order of acquisition."""

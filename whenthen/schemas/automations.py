@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import orjson
 from pydantic import BeforeValidator, Field
 
 from whenthen.schemas.actions import Action, RunDeployment
-from whenthen.schemas.base import Document, Model, Name, OneOrMany, as_list
+from whenthen.schemas.base import Document, Model, Name, OneOrMany, as_list, known_fields
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.event_sources import Source
 from whenthen.schemas.providers import Provider
@@ -121,8 +121,7 @@ class PauseChange:
         """From the fields of a message; those of later versions are left out. Raises `ValueError`: they are none of a change."""
         if not isinstance(found, dict) or not isinstance(found.get("automation"), str):
             raise ValueError('a pause names its automation: {"pause": {"automation": "nightly", "paused": true}}')
-        known = {field.name: found[field.name] for field in fields(cls) if field.name in found}
-        change = cls(**{"paused": True, **known})
+        change = cls(**{"paused": True, **known_fields(cls, found)})
         for name in ("until", "was_until", "reason", "by"):
             if not isinstance(getattr(change, name), str):
                 raise ValueError(f"{name} of a pause is a text")

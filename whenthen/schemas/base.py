@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -36,6 +37,7 @@ __all__ = [
     "as_list",
     "description_of",
     "is_deeper_than",
+    "known_fields",
 ]
 
 #: control characters, and those that change the direction of text: what a name, an id or a label does not hold
@@ -152,3 +154,9 @@ def is_deeper_than(value: Any, limit: int) -> bool:
                     below[id(part)] = part
         level = list(below.values())
     return False
+
+
+def known_fields(record_type: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a stored record that `record_type`, a dataclass, has: a later version may have added some."""
+    known: Collection[str] = record_type.__dataclass_fields__
+    return {name: value for name, value in record.items() if name in known}

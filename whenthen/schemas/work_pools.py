@@ -29,8 +29,9 @@ _SERVED = "served:"
 def served_pool(deployment: str) -> str:
     """The pool of a deployment that a script serves: of it alone, so that its runs wait for that script, whatever machine it comes back on."""
     name = _SERVED + deployment.replace("/", ".")
-    if len(name) <= MAX_NAME_CHARS:
+    if len(name) <= MAX_NAME_CHARS and "." not in deployment:
         return name
+    # the name of a pool has no slash, so that a digest tells `a/b.c` from `a.b/c`
     digest = hashlib.blake2b(deployment.encode(), digest_size=8).hexdigest()
     return f"{name[: MAX_NAME_CHARS - len(digest) - 1].rstrip()}-{digest}"
 

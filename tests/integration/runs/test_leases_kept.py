@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 from nats.js.api import KeyValueConfig
 
@@ -14,7 +15,7 @@ from tests.patience import until
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
 from whenthen.engine.flow_runs.flow_streams import SLOTS, FlowStoreSettings, ensure_flow_stores
 from whenthen.engine.flow_runs.nats_stores import nats_stores
-from whenthen.runs.shared.named_limits import Lease, NamedLimits, Wanted
+from whenthen.runs.shared.named_limits import Lease, NamedLimits, Rate, Wanted
 from whenthen.schemas.work_pools import NamedLimit
 
 pytestmark = pytest.mark.anyio
@@ -51,10 +52,18 @@ async def test_questions_for_slots_leave_nothing_behind(nats_server: NatsServer)
         await until(only_it_is_left, what="the record of the lease alone")
         kept = await bus.js.get_last_msg(STREAM, lease)
         assert (kept.headers or {})["Nats-TTL"] == "3660s"  # of one that nobody gives back
+        # as a later version writes it, which says more of it
+        await bus.js.publish(lease, orjson.dumps({**orjson.loads(kept.data or b""), "of_a_later_version": 1}))
+        assert isinstance(await limits.renew(held.id), Lease)
         await limits.release(held.id)
+        rate = f"$KV.{SLOTS}.rate.later"
+        await bus.js.publish(rate, orjson.dumps({"taken": 2.0, "at_s": 1.0, "of_a_later_version": 1}))
+        found = await nats_stores(bus.client, settings).slots.rate("later")
+        assert found is not None
+        assert found[0] == Rate(taken=2.0, at_s=1.0)
 
         async def nothing_is_left() -> bool:
-            return len(await subjects()) == 1  # who holds slots of the limit: nobody
+            return len(await subjects() - {rate}) == 1  # who holds slots of the limit: nobody
 
         await until(nothing_is_left, what="no record of any lease")
     finally:

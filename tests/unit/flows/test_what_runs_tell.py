@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import sample_flows
@@ -14,7 +14,13 @@ from whenthen import flow, get_run_logger, task
 from whenthen.cache_policies import INPUTS
 from whenthen.exceptions import NeedsServer
 from whenthen.flows.execution.reporter import REPORTER, SILENT, ask
+from whenthen.flows.reporting.socket_reporter import SocketReporter
+from whenthen.runs.reports.report_lines import read_report_line
+from whenthen.runs.reports.task_runs import TaskRunMove
 from whenthen.states import State
+
+if TYPE_CHECKING:
+    from whenthen.flows.reporting.worker_channel import WorkerChannel
 
 
 class Reporter:
@@ -83,6 +89,63 @@ def test_every_move_and_line_is_told_in_order(reporter: Reporter) -> None:
     ]
     assert of["below"] == ["Pending", "NotReady"]
     assert of["day"] == ["Running", "Completed"]  # it has its name when it begins
+
+
+def test_what_follows_at_once_is_told_together(reporter: Reporter) -> None:
+    together: list[tuple[str, str]] = []
+
+    def states(run: Any, before: State[Any], state: State[Any]) -> None:
+        together.append((before.name, state.name))
+
+    reporter.states = states  # type: ignore[attr-defined]
+
+    @task
+    def same(n: int) -> int:
+        return n
+
+    @flow
+    def run() -> int:
+        return same(same.submit(1))
+
+    assert run() == 1
+    assert together == [("Pending", "Running")]  # of that which waits for nothing
+    assert [said for who, said in reporter.heard if who == "same"] == ["Completed", "Pending", "Running", "Completed"]
+
+
+@pytest.mark.parametrize("text", ["", 'ü "\u2028" \\ \0 \n {', "half of a pair: \ud800", "\U0001f40d", "x" * 600])
+def test_a_worker_reads_what_is_told_whatever_its_texts_are(text: str) -> None:
+    told: list[bytes] = []
+
+    class Channel:
+        def tell_lines(self, lines: bytes) -> None:
+            told.append(lines)
+
+        def tell(self, message: dict[str, Any], *, may_drop: bool) -> None: ...
+
+    reporter = SocketReporter(cast("WorkerChannel", Channel()))
+    token = REPORTER.set(reporter)
+    try:
+
+        @task(name=f"task {text}", tags=[f"tag {text}"])
+        def below() -> None:
+            raise ValueError(text)
+
+        @flow
+        def above() -> None:
+            below(return_state=True)
+
+        above(return_state=True)
+    finally:
+        REPORTER.reset(token)
+    moves = [read_report_line(line, attempt=1) for lines in told for line in lines.splitlines()]
+    assert all(isinstance(move, TaskRunMove) for move in moves)
+    of_task = [move for move in moves if isinstance(move, TaskRunMove) and move.kind == "task"]
+    assert [(move.state, move.tries) for move in of_task] == [("PENDING", 0), ("RUNNING", 1), ("FAILED", 1)]
+    read = text.replace("\ud800", "?")
+    assert {move.of for move in of_task} == {f"task {read}"[:500]}
+    assert {move.tags for move in of_task} == {(f"tag {read}"[:500],)}
+    assert of_task[-1].message.endswith(f"ValueError: {read}")
+    assert of_task[0].parent == next(move.id for move in moves if isinstance(move, TaskRunMove) and move.kind == "flow")
 
 
 def test_a_cached_run_says_so(reporter: Reporter) -> None:

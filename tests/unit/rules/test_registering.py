@@ -142,6 +142,8 @@ def test_a_file_name_holds_whatever_a_script_and_a_deployment_are_called() -> No
 
 def test_the_pool_of_a_served_deployment_is_its_own() -> None:
     assert served_pool("a/b") == "served:a.b"
+    names = ["a/b", "a.b", "a.b/c", "a/b.c", "a.b.c"]
+    assert len(set(map(served_pool, names))) == len(names)
     assert is_served_pool("served:a.b")
     assert not is_served_pool("default")
     long = [served_pool("x" * 198 + end) for end in ("/a", "/b")]

@@ -23,6 +23,7 @@ from typing import IO, Any
 import orjson
 
 from whenthen.engine.bus.records import FORMAT
+from whenthen.schemas.base import known_fields
 from whenthen.schemas.errors import InvalidInput
 
 __all__ = [
@@ -185,7 +186,10 @@ def _finish(
     fields = _json(path, manifest)
     try:
         files = {str(name): (int(size), str(digest)) for name, (size, digest) in fields["files"].items()}
-        streams = {str(name): StreamPositions(**each) for name, each in fields["streams"].items()}
+        streams = {
+            str(name): StreamPositions(**known_fields(StreamPositions, each))
+            for name, each in fields["streams"].items()
+        }
     except (KeyError, TypeError, ValueError, AttributeError):
         raise InvalidBackup(f"{path}: its manifest is damaged; use another backup") from None
     for name, wanted in files.items():

@@ -18,6 +18,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 
 import orjson
 
+from whenthen.schemas.base import known_fields
 from whenthen.schemas.errors import SetupError
 from whenthen.schemas.firings import (
     ActionTask,
@@ -183,11 +184,8 @@ class Outcome:
     @classmethod
     def decode(cls, data: bytes) -> Outcome:
         """Read an outcome; fields that a later version added are left out."""
-        fields = {name: value for name, value in orjson.loads(data).items() if name in _OUTCOME_FIELDS}
+        fields = known_fields(cls, orjson.loads(data))
         return cls(**{**fields, "state": OutcomeState(fields["state"])})
-
-
-_OUTCOME_FIELDS = frozenset(field.name for field in dataclasses.fields(Outcome))
 
 
 def encode_window(trigger: str, key: str, state: bytes) -> bytes:

@@ -3,7 +3,7 @@ free with time how many were taken, and the leases of those who are no runs (`ru
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict
 
 import orjson
@@ -13,6 +13,7 @@ from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.subjects import legal_key
 from whenthen.engine.flow_runs.flow_streams import SLOTS
 from whenthen.runs.shared import named_limits
+from whenthen.schemas.base import known_fields
 from whenthen.schemas.errors import Conflict
 
 __all__ = ["NatsSlotStore"]
@@ -32,25 +33,37 @@ class NatsSlotStore:
         self._bucket = KvBucket(client, SLOTS)
 
     async def acquire(
-        self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]], *, key: str = ""
+        self,
+        name: str,
+        holders: Sequence[str],
+        limit: int,
+        alive: Callable[[str], Awaitable[bool]],
+        *,
+        key: str = "",
     ) -> bool:
-        entry = _entry(holder, key)
+        wanted = dict.fromkeys(_entry(holder, key) for holder in holders)
         for _ in range(_TRIES):
             held, version = await self._read(name)
-            if entry in held:
+            new = wanted.keys() - set(held)
+            if not new:
                 return True
-            if _count(held, key) >= limit:
-                held = [other for other in held if _key_of(other) != key or await alive(_holder_of(other))]
-            if _count(held, key) >= limit:
+            if _count(held, key) + len(new) > limit:
+                held = [
+                    other
+                    for other in held
+                    if other in wanted or _key_of(other) != key or await alive(_holder_of(other))
+                ]
+            if _count(held, key) + len(new) > limit:
                 return False
-            if await self._write(name, [*held, entry], version):
+            if await self._write(name, [*held, *(entry for entry in wanted if entry in new)], version):
                 return True
         raise Conflict(f"the slots of {name!r} keep changing; try again")
 
-    async def release(self, name: str, holder: str) -> None:
+    async def release(self, name: str, holders: Collection[str]) -> None:
+        given_back = frozenset(holders)
         for _ in range(_TRIES):
             held, version = await self._read(name)
-            left = [other for other in held if _holder_of(other) != holder]
+            left = [other for other in held if _holder_of(other) not in given_back]
             if len(left) == len(held) or await self._write(name, left, version):
                 return
         raise Conflict(f"the slots of {name!r} keep changing; try again")
@@ -60,7 +73,9 @@ class NatsSlotStore:
 
     async def rate(self, name: str) -> tuple[named_limits.Rate, int] | None:
         found = await self._bucket.get(_RATES + legal_key(name))
-        return None if found is None else (named_limits.Rate(**orjson.loads(found.value)), found.number)
+        if found is None:
+            return None
+        return named_limits.Rate(**known_fields(named_limits.Rate, orjson.loads(found.value))), found.number
 
     async def put_rate(self, name: str, rate: named_limits.Rate, version: int) -> None:
         key, data = _RATES + legal_key(name), orjson.dumps(asdict(rate))
@@ -73,7 +88,7 @@ class NatsSlotStore:
         found = await self._bucket.get(_LEASES + legal_key(id))
         if found is None:
             return None
-        fields = orjson.loads(found.value)
+        fields = known_fields(named_limits.Lease, orjson.loads(found.value))
         return named_limits.Lease(**{**fields, "names": tuple(fields["names"])})
 
     async def put_lease(self, lease: named_limits.Lease) -> None:

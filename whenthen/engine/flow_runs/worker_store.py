@@ -6,7 +6,7 @@ Their keys start with `worker.`; the value holds the name as text. What a worker
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, fields
+from dataclasses import asdict
 
 import orjson
 
@@ -14,6 +14,7 @@ from whenthen.engine.bus.buckets import KvBucket
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.subjects import legal_key
 from whenthen.engine.flow_runs.flow_streams import HEARTBEATS
+from whenthen.schemas.base import known_fields
 from whenthen.schemas.times import format_us
 from whenthen.schemas.work_pools import WorkerRecord
 
@@ -22,7 +23,6 @@ __all__ = ["NatsWorkerStore"]
 log = logging.getLogger(__name__)
 
 _PREFIX = "worker."
-_FIELDS = frozenset(field.name for field in fields(WorkerRecord))
 
 
 class NatsWorkerStore:
@@ -45,7 +45,7 @@ class NatsWorkerStore:
             if not message.data:
                 continue
             try:
-                record = {name: value for name, value in orjson.loads(message.data).items() if name in _FIELDS}
+                record = known_fields(WorkerRecord, orjson.loads(message.data))
                 found[record["name"]] = WorkerRecord(**{**record, "seen": format_us(message.time_us)})
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 log.error("the worker at sequence %d can not be read and is passed over: %r", message.seq, error)

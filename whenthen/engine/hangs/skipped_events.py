@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from whenthen.schemas.base import known_fields
 from whenthen.schemas.events import Event, new_event
 
 __all__ = ["EVENT_SET_ASIDE", "Skip", "event_set_aside", "skip_subject"]
@@ -44,8 +45,8 @@ class Skip:
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Skip:
-        """What `asdict` made. Raises `TypeError` for other fields."""
-        return cls(**fields)
+        """What `asdict` made; fields of a later version are left out. Raises `TypeError` where one is missing."""
+        return cls(**known_fields(cls, fields))
 
 
 def skip_subject(shard: int) -> str:

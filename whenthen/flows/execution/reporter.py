@@ -24,8 +24,9 @@ class RunReporter(Protocol):
     """What hears of runs. Calls come from any thread, in order for one run, and must not block for long. An error of a reporter ends
     no run: it is logged.
 
-    Two things may be left out: `can_answer(kind) -> bool`, whether requests of a kind are answered (without it, all are), and `keeps_lines`,
-    whether lines of runs are kept so well that they need not be shown on stderr (without it, they are shown).
+    Three things may be left out: `can_answer(kind) -> bool`, whether requests of a kind are answered (without it, all are), `keeps_lines`,
+    whether lines of runs are kept so well that they need not be shown on stderr (without it, they are shown), and
+    `states(run, before, state)`, which hears of two states that `run` has entered one right after the other (without it, `state` does).
     """
 
     def state(self, run: FlowRun | TaskRun, state: State[Any]) -> None:

@@ -16,7 +16,7 @@ from whenthen.flows.flow_errors import Signal
 from whenthen.flows.states.moves import may_follow
 from whenthen.flows.states.state import State
 
-__all__ = ["UNSET", "RunCall", "call_hooks", "enter", "log", "report", "waited_for"]
+__all__ = ["UNSET", "RunCall", "call_hooks", "enter", "log", "report", "report_untold", "waited_for"]
 
 UNSET: Any = object()  #: of a run whose function has returned nothing yet; None is a value like others
 
@@ -70,13 +70,28 @@ def enter(run: Run, state: State[Any]) -> None:
 
 
 def report(run: Run, state: State[Any]) -> None:
-    reporter = REPORTER.get()
+    """Tell the reporter, of a state that it has not heard of before, too."""
+    reporter, before = REPORTER.get(), run.untold
+    run.untold = None
     if reporter is not SILENT:
         assert isinstance(run, (FlowRun, TaskRun))
         try:
-            reporter.state(run, state)
+            if before is None:
+                reporter.state(run, state)
+            elif (together := getattr(reporter, "states", None)) is not None:
+                together(run, before, state)
+            else:
+                reporter.state(run, before)
+                reporter.state(run, state)
         except Exception:
             engine_logger().exception("the reporter did not take state %s of run %r; the run goes on", state, run.name)
+
+
+def report_untold(run: Run) -> None:
+    """Tell the reporter of the state that it was to hear of with the one that follows: that does not follow at once."""
+    state, run.untold = run.untold, None
+    if state is not None:
+        report(run, state)
 
 
 def log(run: Run, level: int, message: str, *values: Any, error: BaseException | None = None) -> None:

@@ -79,7 +79,9 @@ class Run:
         "start_time",
         "state",
         "tags",
+        "told_as",
         "total_run_time",
+        "untold",
         "waiting_for",
     )
 
@@ -95,6 +97,8 @@ class Run:
         self.end_time: datetime | None = None
         self.total_run_time = NO_TIME
         self.waiting_for: tuple[PrefectFuture[Any], ...] = ()  #: on what it waits just now
+        self.untold: State[Any] | None = None  #: a state that the reporter hears of with the one that follows at once
+        self.told_as: tuple[str, str] | None = None  #: a name, and what the reporter says that the run of it is
 
     @property
     def state_type(self) -> StateType:

@@ -19,7 +19,16 @@ from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
 from whenthen.flows.execution.child_process import ChildCall
 from whenthen.flows.execution.prints import LogPrints
 from whenthen.flows.execution.run_contexts import FLOW, TAGS, TASK, FlowRunContext, TaskRunContext, current_run
-from whenthen.flows.execution.run_moves import UNSET, RunCall, call_hooks, enter, log, report, waited_for
+from whenthen.flows.execution.run_moves import (
+    UNSET,
+    RunCall,
+    call_hooks,
+    enter,
+    log,
+    report,
+    report_untold,
+    waited_for,
+)
 from whenthen.flows.execution.run_records import TaskRun, new_id
 from whenthen.flows.execution.steps import END, Call, Emit, Next, Pause, Step, WaitFor
 from whenthen.flows.flow_errors import Signal, TaskRunTimeoutError, UpstreamTaskError
@@ -84,13 +93,17 @@ class TaskCall(RunCall):
 
     def steps(self) -> Generator[Step, Any, TaskCall]:
         """The engine."""
-        report(self.run, self.run.state)
+        if self.needed or self.task.task_run_name is not None:
+            report(self.run, self.run.state)
+        else:  # it runs in a moment
+            self.run.untold = self.run.state
         try:
             try:
                 if (yield from self._is_ready()):
                     yield from self._attempts()
             finally:
                 self.parameters = {}  # the run has ended; what it was given may be large
+                report_untold(self.run)
         except GeneratorExit:
             raise
         except Stopped as stop:
@@ -149,6 +162,7 @@ class TaskCall(RunCall):
                 while True:
                     self.scope.check()
                     if is_pause_asked():
+                        report_untold(run)
                         yield WaitWhilePaused()
                         self.scope.check()
                     enter(run, State(StateType.RUNNING, "Retrying" if self.attempt else None))

@@ -75,7 +75,10 @@ class WorkerChannel:
         Raises:
             ConfigurationError: see there.
         """
-        line = encoded(message)
+        self.tell_lines(encoded(message), may_drop=may_drop)
+
+    def tell_lines(self, line: bytes, *, may_drop: bool = False) -> None:
+        """As `tell`, of messages that are encoded already: one line or several, each of at most `MAX_LINE_BYTES`."""
         with self._lock:
             if self._try_at <= steady():
                 if self._ready() and self._sent(line if may_drop else self._noted(line)):

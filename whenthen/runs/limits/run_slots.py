@@ -88,7 +88,7 @@ class RunSlots:
         """Take all slots of a run that is Pending, or none and say of which there are no more."""
         for limit in self._limits(run, deployment):
             self._taken.setdefault(run.id, set()).add(limit.name)
-            if not await self._stores.slots.acquire(limit.name, run.id, limit.limit, self._is_active, key=limit.key):
+            if not await self._stores.slots.acquire(limit.name, [run.id], limit.limit, self._is_active, key=limit.key):
                 await self.release(run)
                 return Full(_message(limit))
         return None
@@ -96,7 +96,7 @@ class RunSlots:
     async def release(self, run: FlowRun) -> None:
         """Give back the slots that this worker took for the run; others come free with the run's state."""
         for name in self._taken.pop(run.id, ()):
-            await self._stores.slots.release(name, run.id)
+            await self._stores.slots.release(name, [run.id])
 
     async def _make_room(self, run: FlowRun, limit: SlotLimit, active: list[Stored]) -> Full:
         """Cancel as many of the oldest runs as the run needs. One that is older than all that have slots gives way itself."""

@@ -6,6 +6,7 @@ its worker".
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -208,12 +209,25 @@ def _fields(line: bytes) -> dict[str, Any]:
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError as error:
-        raise BadReport(f"a line is no JSON: {error}") from None
+        fields = _of_halved_pairs(line)
+        if fields is None:
+            raise BadReport(f"a line is no JSON: {error}") from None
     if not isinstance(fields, dict):
         raise BadReport("a line is no object")
     if is_deeper_than(fields, MAX_DEPTH):
         raise BadReport(f"a line is nested more than {MAX_DEPTH} deep")
     return fields
+
+
+def _of_halved_pairs(line: bytes) -> Any:
+    """A line with texts that have half of a surrogate pair, as Python makes of a file's name that is no UTF-8: a question mark stands for
+    that. None for what is no JSON for another reason."""
+    if b"\\ud" not in line and b"\\uD" not in line:
+        return None
+    try:
+        return orjson.loads(json.dumps(json.loads(line), ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _id(fields: dict[str, Any], name: str) -> str:

@@ -152,8 +152,10 @@ class ReportSink:
                     self._unlisted.add(hash(move.id))
                 return
             self._known.add(move.id)
-        mask = self._output.mask
-        self._moves.append(replace(move, name=mask(move.name), message=mask(move.message)))
+        name, message = self._output.mask(move.name), self._output.mask(move.message)
+        if name != move.name or message != move.message:
+            move = replace(move, name=name, message=message)
+        self._moves.append(move)
         if len(self._moves) >= self._settings.batch_moves:
             await self.flush()
         else:

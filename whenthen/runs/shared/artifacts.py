@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from whenthen.schemas.base import known_fields
+
 __all__ = ["MAX_DATA_BYTES", "MOST_ARTIFACTS", "MOST_BYTES", "ArtifactPage", "ArtifactRecord", "artifact_of_record"]
 
 MOST_ARTIFACTS: Final = 1000  #: of one attempt that are kept; further ones are counted
@@ -41,5 +43,4 @@ class ArtifactPage(list[ArtifactRecord]):
 
 def artifact_of_record(fields: dict[str, Any], seq: int) -> ArtifactRecord:
     """An artifact from what a store keeps. Raises KeyError, TypeError for what is none."""
-    known = {name: fields[name] for name in ArtifactRecord.__dataclass_fields__ if name in fields and name != "seq"}
-    return ArtifactRecord(**known, seq=seq)
+    return ArtifactRecord(**known_fields(ArtifactRecord, {**fields, "seq": seq}))

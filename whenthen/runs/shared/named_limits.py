@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf, isinf
@@ -146,20 +146,13 @@ class NamedLimits:
             if limit.per_second is not None:
                 await self._change_rate(name, limit, -len(holders))
                 continue
-            for holder in holders:
-                await self._stores.slots.release(_key(name), holder)
+            await self._stores.slots.release(_key(name), holders)
 
     async def _take_of(self, name: str, limit: NamedLimit, holders: Sequence[str]) -> float:
         if limit.per_second is not None:
             return await self._change_rate(name, limit, len(holders))
-        taken: list[str] = []
-        for holder in holders:
-            if not await self._stores.slots.acquire(_key(name), holder, limit.slots, self.is_held):
-                for other in taken:
-                    await self._stores.slots.release(_key(name), other)
-                return inf
-            taken.append(holder)
-        return 0.0
+        taken = await self._stores.slots.acquire(_key(name), holders, limit.slots, self._held_slots())
+        return 0.0 if taken else inf
 
     async def _change_rate(self, name: str, limit: NamedLimit, slots: int) -> float:
         """Take slots that come free with time, or with a number below 0 give them back. As `take`."""
@@ -187,6 +180,18 @@ class NamedLimits:
         stored = await self._stores.runs.get(owner)
         attempt = rest.partition(".")[0]
         return stored is not None and stored.run.state in ACTIVE and str(stored.run.attempt) == attempt
+
+    def _held_slots(self) -> Callable[[str], Awaitable[bool]]:
+        """As `is_held`, asked once for all slots that an attempt or a lease has."""
+        known: dict[str, bool] = {}
+
+        async def is_held(holder: str) -> bool:
+            owner = holder.rpartition(".")[0] or holder
+            if owner not in known:
+                known[owner] = await self.is_held(holder)
+            return known[owner]
+
+        return is_held
 
     # Leases
 
@@ -233,8 +238,7 @@ class NamedLimits:
         holders = _holders(found)
         # whatever the rules say of them by now
         for name in found.names:
-            for holder in holders:
-                await self._stores.slots.release(_key(name), holder)
+            await self._stores.slots.release(_key(name), holders)
         of_rules = self._deployments.named_limits()
         rates = {
             name: of_rules[name] for name in found.names if name in of_rules and of_rules[name].per_second is not None
@@ -248,7 +252,8 @@ class NamedLimits:
         now_s = self._clock().timestamp()
         for name, limit in self._deployments.named_limits().items():
             if limit.per_second is None:
-                holders = [each for each in await self._stores.slots.holders(_key(name)) if await self.is_held(each)]
+                held = self._held_slots()
+                holders = [each for each in await self._stores.slots.holders(_key(name)) if await held(each)]
                 found.append(LimitState(limit=limit, taken=len(holders), holders=_owners(holders)))
             else:
                 stored = await self._stores.slots.rate(_key(name))

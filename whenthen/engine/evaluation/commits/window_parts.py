@@ -110,7 +110,7 @@ class WindowParts:
         for subject, data in self._heads.items():
             try:
                 head = _head(data)
-            except (ValueError, TypeError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 log.error("%s: the head of a window can not be read and is passed over: %r", subject, error)
                 continue
             assert head is not None
@@ -171,4 +171,5 @@ def _head(data: bytes) -> _Head | None:
     """The line of a window that is in parts; None of one that is not, whose line is a list."""
     if not data.startswith(b"{"):
         return None
-    return _Head(**orjson.loads(data.partition(b"\n")[0]))
+    fields = orjson.loads(data.partition(b"\n")[0])
+    return _Head(parts=fields["parts"], of=fields["of"], bytes=fields["bytes"])

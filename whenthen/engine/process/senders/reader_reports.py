@@ -18,6 +18,7 @@ from whenthen.engine.log_lines import Redact, one_line
 from whenthen.engine.process.senders.member_reports import ALIVE_S, FORGOTTEN_S, read_reports
 from whenthen.engine.process.senders.sender_records import heard_record
 from whenthen.engine.sources import SourceWatch
+from whenthen.schemas.base import known_fields
 from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.times import format_time
 
@@ -127,8 +128,10 @@ def _read(data: bytes) -> ReaderReport | None:
         return None
     try:
         fields = orjson.loads(data)
-        sources = {name: SourceCounts(**counts) for name, counts in fields.pop("sources").items()}
-        return ReaderReport(**fields, sources=sources)
+        sources = {
+            name: SourceCounts(**known_fields(SourceCounts, counts)) for name, counts in fields["sources"].items()
+        }
+        return ReaderReport(**known_fields(ReaderReport, {**fields, "sources": sources}))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from whenthen.schemas.base import known_fields
 from whenthen.schemas.errors import InvalidInput, WhenthenError
 from whenthen.sources import Request
 from whenthen.sources.readings import SourceMessage
@@ -146,7 +147,8 @@ def read_refused(data: bytes) -> RefusedRequest | AsideMessage | None:
         fields = orjson.loads(data)
         body = fields["body"]
         fields["body"] = None if body is None else base64.b64decode(body)
-        return AsideMessage(**fields) if "source" in fields else RefusedRequest(**fields)
+        kind = AsideMessage if "source" in fields else RefusedRequest
+        return kind(**known_fields(kind, fields))
     except (orjson.JSONDecodeError, binascii.Error, KeyError, TypeError):
         return None
 
