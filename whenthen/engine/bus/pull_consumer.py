@@ -117,7 +117,9 @@ class PullConsumer:
         self._task.add_done_callback(self._task_ended)
 
     async def stop(self) -> None:
-        """End reading; nothing is delivered afterwards. An ordered consumer is deleted."""
+        """End reading; nothing is delivered afterwards, and by an ordered consumer, which is deleted, nothing from now on."""
+        if not self.settings.durable:
+            self._inbox = ""
         await self._end_task()
         await self._drop()
 

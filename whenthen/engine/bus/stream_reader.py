@@ -64,12 +64,13 @@ class StreamReader:
     async def stop(self) -> None:
         """End reading, and drop what is buffered."""
         consumer, self._consumer = self._consumer, None
-        self._buffer.clear()
-        self._bytes = 0
         if consumer is not None:
+            await consumer.stop()
             self._received += consumer.received
             self._created += consumer.created
-            await consumer.stop()
+        # only now: what came while it ended would be read before what the next one begins with
+        self._buffer.clear()
+        self._bytes = 0
 
     @property
     def received(self) -> int:
