@@ -7,10 +7,13 @@ swallows one while it flushes; a loop that was cancelled at such a moment would 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["end_task", "wait_event", "wait_unless"]
+
+log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0
 
@@ -39,10 +42,17 @@ async def wait_unless(hurry: asyncio.Event, tasks: Iterable[asyncio.Future[Any]]
 
 
 async def end_task(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks, again those that did not take notice, and wait until they have ended."""
-    left = [task for task in tasks if not task.done()]
+    """Cancel tasks, again those that did not take notice, and wait until they have ended.
+
+    What one of them fails with meanwhile, such as with a connection that goes at that moment, is logged: its end is what was asked for, and
+    few callers look at it. asyncio would tell of it as an exception that was never retrieved.
+    """
+    ended = left = [task for task in tasks if not task.done()]
     while left:
         for task in left:
             task.cancel()
         await asyncio.wait(left, timeout=AGAIN_S)
         left = [task for task in left if not task.done()]
+    for task in ended:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.info("a task failed as it was ended: %r", error)

@@ -20,9 +20,10 @@ from tests.integration.sources.test_mqtt_source import publish as publish_mqtt
 from tests.integration.sources.test_rabbitmq_source import publish as publish_rabbit
 from tests.patience import until
 from tests.postgres import postgres
+from whenthen.engine.sources import source_runner
 from whenthen.engine.sources.edges.postgres_edge import outbox_sql
 
-pytestmark = [pytest.mark.anyio, pytest.mark.takes(60)]
+pytestmark = [pytest.mark.anyio, pytest.mark.takes(15)]
 
 MAP = 'map: {event: order.placed, resource: {id: "order.{{ body.n }}"}}'
 
@@ -38,6 +39,12 @@ class Secret:
 
     def __str__(self) -> str:
         return str(self._path)
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that failed is read again after a second at most; each test has it fail a dozen times, and half a minute is waited else."""
+    monkeypatch.setattr(source_runner, "AGAIN_S", (0.2, 1.0))
 
 
 @pytest.fixture

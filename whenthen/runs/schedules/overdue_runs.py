@@ -63,6 +63,7 @@ class OverdueRuns:
             finally:
                 if following is not None:
                     await end_task(following)
+                    await asyncio.gather(following, return_exceptions=True)  # it may have failed besides
 
     async def step(self) -> list[Event]:
         """Look at the moments that passed since the last look; gives the events of runs that had not ended by theirs."""

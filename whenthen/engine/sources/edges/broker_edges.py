@@ -12,9 +12,10 @@ import json
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
+from whenthen.cancellation import end_task
 from whenthen.engine.log_lines import one_line
 from whenthen.engine.sources.message_intake import MessageIntake, SourceTrouble
 from whenthen.schemas.base import REFERENCE
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 PING_EVERY_S = 2.0
 PING_S = 3.0
 KEEPALIVE_S = 60  #: of MQTT, besides these pings: what it asks itself is an error that asyncio logs when the connection ends meanwhile
+WHY_S = 0.5  #: that a client may need to say why a ping has no answer
 START_S = 15.0
 AT_ONCE = 100  #: messages that are read, and not acknowledged, at one time
 CLAIM_AFTER_S = 30.0  #: until a message of Redis whose reader died is another's
@@ -36,15 +38,44 @@ SESSION_S = 7 * 86400  #: that an MQTT broker keeps messages for while nobody re
 
 
 class Failures:
-    """In the place of FastStream's log: it tells of what it would try again for ever, without a word to whoever runs it."""
+    """What goes wrong in what a client does by itself, of which it tells nobody who could end it."""
 
     def __init__(self) -> None:
         self.first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
+    def note(self, why: str) -> None:
+        if not self.first.done():
+            self.first.set_result(why)
+
     def log(self, level: int, msg: Any, *_args: Any, exc_info: Any = None, **_options: Any) -> None:
-        if level >= logging.ERROR and not self.first.done():
+        """In the place of FastStream's log: it tells there of what it would try again for ever."""
+        if level >= logging.ERROR:
             error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
-            self.first.set_result(_text_of(error) if error is not None else str(msg))
+            self.note(_text_of(error) if error is not None else str(msg))
+
+    def watch(self, broker: Any) -> None:
+        """Look at the end of each task that a subscriber of FastStream's starts. FastStream itself starts one that failed again, at once
+        and for ever, tells of an error that it has told of once an hour, and looks at none of a task that fails as it is stopped.
+        """
+        for subscriber in broker.subscribers:
+            if hasattr(subscriber, "add_task"):
+                subscriber.add_task = functools.partial(self._start, subscriber.tasks)
+
+    def _start(
+        self,
+        tasks: list[asyncio.Task[Any]],
+        work: Callable[..., Coroutine[Any, Any, Any]],
+        args: Sequence[Any] | None = None,
+        named: Mapping[str, Any] | None = None,
+        **_options: Any,
+    ) -> None:
+        task = asyncio.create_task(work(*(args or ()), **(named or {})))
+        task.add_done_callback(self._ended)
+        tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.note(_text_of(error))
 
 
 class BrokerEdge(ABC):
@@ -55,7 +86,7 @@ class BrokerEdge(ABC):
     remedy: str  #: what to look at when it can not be read
 
     @abstractmethod
-    def connect(self, take: Callable[[Any], Any], failures: Any) -> Any:
+    def connect(self, take: Callable[[Any], Any], failures: Failures) -> Any:
         """A broker of FastStream's with a subscriber that hands messages to `take`, and what goes wrong to `failures`.
 
         Raises ImportError without its library.
@@ -74,6 +105,9 @@ class BrokerEdge(ABC):
     async def leave(self, broker: Any) -> None:  # noqa: B027 - most need nothing
         """Do what comes before the broker is stopped."""
 
+    async def release(self, broker: Any) -> None:  # noqa: B027 - most need nothing
+        """Let go of what is left once the broker was stopped, or did not let itself be stopped."""
+
     async def run(self, intake: MessageIntake) -> None:
         """Read until it is cancelled.
 
@@ -91,7 +125,6 @@ class BrokerEdge(ABC):
             await found.ack()
 
         failures = Failures()
-        ping: asyncio.Future[bool] | None = None
         try:
             broker = self.connect(take, failures)
         except ImportError:
@@ -100,41 +133,60 @@ class BrokerEdge(ABC):
             raise
         except Exception as error:  # such as an address that is none
             raise self._trouble(_text_of(error)) from error
+        failures.watch(broker)
+        pings: set[asyncio.Future[bool]] = set()
+        reading = asyncio.ensure_future(self._read(broker, intake, failures, pings))
         try:
+            either: list[asyncio.Future[Any]] = [reading, failures.first]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not failures.first.done() and reading.exception() is None:
+                await asyncio.wait({failures.first}, timeout=WHY_S)
+            if failures.first.done():
+                raise self._trouble(failures.first.result())
             try:
-                async with asyncio.timeout(START_S):
-                    await self.prepare(broker)
-                    await broker.start()
-                if not failures.first.done():
-                    intake.reads()
-                while not failures.first.done():
-                    ping, before = asyncio.ensure_future(broker.ping(timeout=PING_S)), intake.watch.messages
-                    # what gives messages is there: behind many of them an answer may take long
-                    if not await asyncio.shield(ping) and intake.watch.messages == before:
-                        break
-                    async with asyncio.timeout(START_S):
-                        await self.check(broker)
-                    await asyncio.wait({failures.first}, timeout=PING_EVERY_S)
+                reading.result()
             except Exception as error:  # each client has errors of its own
                 raise self._trouble(_text_of(error)) from error
-            raise self._trouble(failures.first.result() if failures.first.done() else "it does not answer any more")
+            raise self._trouble("it does not answer any more")
         finally:
-            await asyncio.shield(self._stop(broker, ping))
+            await asyncio.shield(self._stop(broker, reading, pings))
+
+    async def _read(
+        self, broker: Any, intake: MessageIntake, failures: Failures, pings: set[asyncio.Future[bool]]
+    ) -> None:
+        """Connect, and return once the broker does not answer. What is asked of it meanwhile is among the `pings`."""
+        async with asyncio.timeout(START_S):
+            await self.prepare(broker)
+            await broker.start()
+        if not failures.first.done():
+            intake.reads()
+        while True:
+            ping, before = asyncio.ensure_future(broker.ping(timeout=PING_S)), intake.watch.messages
+            pings.add(ping)
+            ping.add_done_callback(pings.discard)
+            # what gives messages is there: behind many of them an answer may take long
+            if not await asyncio.shield(ping) and intake.watch.messages == before:
+                return
+            async with asyncio.timeout(START_S):
+                await self.check(broker)
+            await asyncio.sleep(PING_EVERY_S)
 
     def _trouble(self, why: str) -> SourceTrouble:
         return SourceTrouble(f"{self.kind} can not be read: {one_line(why).rstrip('.')}; {self.remedy}")
 
-    async def _stop(self, broker: Any, ping: asyncio.Future[bool] | None) -> None:
-        for step in (lambda: self.leave(broker), broker.stop):
+    async def _stop(self, broker: Any, reading: asyncio.Future[None], pings: set[asyncio.Future[bool]]) -> None:
+        await end_task(reading)
+        await asyncio.gather(reading, return_exceptions=True)  # it may have failed besides
+        for step in (lambda: self.leave(broker), broker.stop, lambda: self.release(broker)):
             try:
                 async with asyncio.timeout(START_S):
                     await step()
             except Exception as error:  # noqa: BLE001 - each client has errors of its own, and the broker may be gone
                 log.debug("%s was not left cleanly: %r", self.kind, error)
-        if ping is not None:
-            # only now: a client fails its pings as it disconnects, and one that nobody waits for is an error that asyncio logs
+        # only now: a client fails its pings as it disconnects, and one that nobody waits for is an error that asyncio logs
+        for ping in (left := list(pings)):
             ping.cancel()
-            await asyncio.gather(ping, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 class RedisEdge(BrokerEdge):
@@ -149,7 +201,7 @@ class RedisEdge(BrokerEdge):
         self._resolve_secret = resolve_secret
         self._consumer = consumer
 
-    def connect(self, take: Callable[[Any], Any], failures: Any) -> Any:
+    def connect(self, take: Callable[[Any], Any], failures: Failures) -> Any:
         from faststream import AckPolicy
         from faststream.redis import RedisBroker, StreamSub
 
@@ -195,18 +247,29 @@ class RabbitEdge(BrokerEdge):
         self.remedy = f"check the address and login in `url`, and that the queue {reading.queue} is there and its user may read it"
         self._reading = reading
         self._resolve_secret = resolve_secret
+        self._connection: Any = None
 
-    def connect(self, take: Callable[[Any], Any], failures: Any) -> Any:
+    def connect(self, take: Callable[[Any], Any], failures: Failures) -> Any:
+        from aio_pika.robust_connection import RobustConnection
         from faststream import AckPolicy
         from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
+
+        def make(*args: Any, **named: Any) -> Any:
+            self._connection = RobustConnection(*args, **named)
+            return self._connection
+
+        def closed(_connection: Any, error: BaseException | None) -> None:
+            failures.note("the connection was closed" if error is None else _text_of(error))
 
         broker = RabbitBroker(
             _secret(self._reading.url, self._resolve_secret),
             default_channel=Channel(prefetch_count=AT_ONCE),
             fail_fast=True,
+            on_close=[closed],
             logger=failures,
             apply_types=False,
         )
+        broker._connection_kwargs["connection_class"] = make
         queue = RabbitQueue(self._reading.queue, declare=False)  # one that is not there is a mistake, not to be made
         broker.subscriber(queue, decoder=_as_it_is, ack_policy=AckPolicy.MANUAL)(take)
         return broker
@@ -218,6 +281,13 @@ class RabbitEdge(BrokerEdge):
             await channel.declare_queue(self._reading.queue, passive=True, robust=False)
         finally:
             await channel.close()
+
+    async def release(self, broker: Any) -> None:
+        """Close a connection that FastStream has not closed, as it was not made in time or its server is silent: aio-pika would make it
+        again, for ever, and go on to take messages.
+        """
+        if self._connection is not None:
+            await self._connection.close()
 
     def message(self, found: Any) -> SourceMessage:
         raw = found.raw_message
@@ -242,7 +312,7 @@ class MqttEdge(BrokerEdge):
         self._name = reader_name(name)
         self._resolve_secret = resolve_secret
 
-    def connect(self, take: Callable[[Any], Any], failures: Any) -> Any:
+    def connect(self, take: Callable[[Any], Any], failures: Failures) -> Any:
         import zmqtt
         from faststream import AckPolicy
         from faststream.mqtt import MQTTBroker, QoS

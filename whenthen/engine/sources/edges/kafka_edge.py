@@ -55,22 +55,26 @@ class KafkaEdge:
             raise SourceTrouble("Kafka is read with aiokafka: pip install 'whenthen[kafka]'") from None
         reading = self._reading
         context = self._tls(reading.tls)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=reading.servers,
-            client_id=f"whenthen-{self._name}",
-            group_id=reading.group,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",  # where a partition has no offset, it was made after the first look
-            request_timeout_ms=REQUEST_MS,
-            **self._security(context),
-        )
+
+        def make() -> Any:
+            return AIOKafkaConsumer(
+                bootstrap_servers=reading.servers,
+                client_id=f"whenthen-{self._name}",
+                group_id=reading.group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",  # where a partition has no offset, it was made after the first look
+                request_timeout_ms=REQUEST_MS,
+                **self._security(context),
+            )
+
+        consumer = make()
         try:
             try:
                 async with asyncio.timeout(START_S):
                     await consumer.start()
                     await self._check_topic(consumer)
-                    if reading.existing == "skip":
-                        await self._skip_existing(consumer)
+                if reading.existing == "skip":
+                    await self._skip_existing(make())
             except (KafkaError, OSError, TimeoutError) as error:
                 raise SourceTrouble(f"Kafka can not be read: {await self._explain(error, context)}") from error
             except (KeyError, ValueError) as error:
@@ -133,7 +137,17 @@ class KafkaEdge:
     async def _skip_existing(self, consumer: Any) -> None:
         """Begin the group at the end of the topic, where it has not begun. It is written down at once: a message that comes before the
         first one is committed must not be skipped by the next process.
+
+        The consumer does nothing else: one that is given partitions and subscribes while it looks for the group's coordinator fails.
         """
+        try:
+            async with asyncio.timeout(START_S):
+                await consumer.start()
+                await self._begin_at_end(consumer)
+        finally:
+            await asyncio.shield(_stop(consumer))
+
+    async def _begin_at_end(self, consumer: Any) -> None:
         from aiokafka import TopicPartition
         from aiokafka.errors import KafkaError
 
@@ -145,14 +159,12 @@ class KafkaEdge:
         consumer.assign(parts)
         for part in parts:
             if await consumer.committed(part) is not None:
-                break
-        else:
-            ends = await consumer.end_offsets(parts)
-            try:
-                await consumer.commit(ends)
-            except KafkaError as error:
-                log.info("source %s: another process has begun the group: %s", self._name, error)
-        consumer.unsubscribe()
+                return
+        ends = await consumer.end_offsets(parts)
+        try:
+            await consumer.commit(ends)
+        except KafkaError as error:
+            log.info("source %s: another process has begun the group: %s", self._name, error)
 
     def _security(self, context: ssl.SSLContext | None) -> dict[str, Any]:
         reading = self._reading
@@ -240,13 +252,20 @@ def _message(record: Any) -> SourceMessage:
 
 
 async def _stop(consumer: Any) -> None:
-    """aiokafka's `stop` ends with the cancellation of a fetch that is under way, if there is one, before it closes its connections."""
+    """aiokafka's `stop` ends with the first thing that can not be closed, as the group while its broker is silent, or with the cancellation
+    of a fetch that is under way, and leaves all that comes after it: connections, and tasks that go on for ever.
+    """
     for close in (consumer.stop, consumer._client.close):
         task = asyncio.ensure_future(close())
         await asyncio.wait({task}, timeout=START_S)
         await end_task(task)
         if not task.cancelled() and (error := task.exception()) is not None:  # the brokers may be gone
             log.debug("Kafka was not left cleanly: %r", error)
+    parts = filter(None, (consumer._coordinator, consumer._fetcher, consumer._client))
+    left = [each for part in parts for each in vars(part).values() if isinstance(each, asyncio.Task)]
+    left += () if consumer._fetcher is None else consumer._fetcher._pending_tasks
+    await end_task(*left)
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def _text(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import nats
@@ -206,9 +207,10 @@ def _of(message: Msg, delivery: str | None) -> SourceMessage:
 
 
 async def _say_alive(messages: list[Msg]) -> None:
-    """Tell the server that messages are worked on for as long as the bus takes none."""
-    while True:
-        await asyncio.sleep(SIGN_OF_LIFE_S)
-        for message in messages:
-            if not message.is_acked:
-                await message.in_progress()
+    """Tell the server that messages are worked on for as long as the bus takes none, and it is there."""
+    with suppress(nats.errors.Error):  # whoever reads hears of it
+        while True:
+            await asyncio.sleep(SIGN_OF_LIFE_S)
+            for message in messages:
+                if not message.is_acked:
+                    await message.in_progress()

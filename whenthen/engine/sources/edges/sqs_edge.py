@@ -108,6 +108,7 @@ class SqsEdge:
                     ended.result()
         finally:
             await end_task(*working)
+            await asyncio.gather(*working, return_exceptions=True)  # one of them may have failed besides
 
     async def _take(self, client: Any, intake: MessageIntake, messages: Sequence[dict[str, Any]]) -> None:
         """Return once the messages are deleted; those that can not be come again."""
