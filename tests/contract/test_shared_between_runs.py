@@ -501,6 +501,24 @@ async def test_a_lease_ends_with_its_time(house: House, word: str) -> None:
         await limits.lease(both, 1)
 
 
+async def test_a_lease_whose_slots_went_to_others_by_another_clock_is_not_renewed(house: House, word: str) -> None:
+    house.deployments.limits = [NamedLimit(name=word, slots=2)]
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    limits = limits_of(house, lambda: now)
+    ahead = limits_of(house, lambda: now + timedelta(seconds=10))
+    both = Wanted(names=(word,), occupy=2, mode="concurrency")
+    held = await limits.lease(both, 60)
+    assert isinstance(held, Lease)
+    now += timedelta(seconds=55)
+    others = await ahead.lease(both, 60)
+    assert isinstance(others, Lease)
+    with pytest.raises(NotFound, match="others have its slots"):
+        await limits.renew(held.id)
+    with pytest.raises(NotFound, match="there is no lease"):
+        await limits.renew(held.id)
+    assert (await ahead.renew(others.id)).id == others.id
+
+
 # A client in a run
 
 

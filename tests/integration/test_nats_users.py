@@ -34,6 +34,7 @@ from whenthen.engine.process.senders.reader_reports import ReaderReports
 from whenthen.engine.sources import SourceWatch
 from whenthen.engine.sources.forgotten_states import forget_states
 from whenthen.engine.sources.source_state import SourceState
+from whenthen.schemas.errors import BusUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -383,6 +384,19 @@ async def test_a_role_is_refused_what_is_not_its_own(server: NatsServer, user: s
     await client.close()
     for stream in (ENGINE, EVENTS, "KV_WT_specs", "KV_WT_tokens", "KV_WT_sessions"):
         assert (await bus.js.stream_info(stream)).state.messages == 0
+    await bus.close()
+
+
+async def test_a_stream_that_a_role_may_not_change_is_named_with_what_to_start_first(server: NatsServer) -> None:
+    bus = await prepared(server)
+    settings = StreamSettings(decisions_max_bytes=StreamSettings().decisions_max_bytes * 2)  # as a later version has it
+    worker = Bus(url(server, "worker"))
+    await worker.connect()
+    with pytest.raises(BusUnavailable, match=r"stream DECISIONS is to be changed .* start one with the role `api`"):
+        await ensure_streams(worker.js, settings)
+    await ensure_streams(bus.js, settings)
+    await ensure_streams(worker.js, settings)
+    await worker.close()
     await bus.close()
 
 

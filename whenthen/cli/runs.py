@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,6 +49,7 @@ __all__ = ["add_commands"]
 FOLLOW_EVERY_S = 0.3
 _LOG_PAGE = 10_000
 _TASK_RUNS = 200  #: that are shown of one run
+_UNDER_WAY = frozenset({"Running", "Paused", "Cancelling"})  #: states in which an attempt goes on
 
 DeploymentArgument = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="The deployment's name.", show_default=False)
@@ -213,7 +214,7 @@ def pause_deployment(
 
 @errors
 def remove_deployment(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As listed.", show_default=False)],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="As listed.", show_default=False)],
     preview: Annotated[bool, typer.Option("--preview", help="Say what would change, and change nothing.")] = False,
     url: UrlOption = DEFAULT_URL,
     ca: CaOption = None,
@@ -421,7 +422,10 @@ def _ending(run: dict[str, Any]) -> str:
 def _duration(run: Mapping[str, Any]) -> str:
     if not run["started"]:
         return ""
-    until = datetime.fromisoformat(run["ended"] or run["changed"])
+    if run["state"] in _UNDER_WAY:
+        until = datetime.now(UTC)
+    else:
+        until = datetime.fromisoformat(run["ended"] or run["changed"])
     return f"{max((until - datetime.fromisoformat(run['started'])).total_seconds(), 0):.1f}s"
 
 

@@ -22,7 +22,7 @@ from whenthen.rules.plausibility.divided_sources import divided_sources
 from whenthen.rules.plausibility.entry_parameters import entry_file, entry_parameters, read_syntax
 from whenthen.rules.plausibility.implausible import implausible
 from whenthen.rules.reading.documents import Places, read_document
-from whenthen.rules.reading.source_files import SourceFile, read_files
+from whenthen.rules.reading.source_files import SourceFile, is_empty, read_files
 from whenthen.rules.references import (
     SINGULAR,
     Finding,
@@ -232,7 +232,8 @@ def _examine(
         reports[part.file].add((*part.path, *_as_written(part, path, reports[part.file])), detail)
     problems = _limited([problem for report in reports.values() for problem in report.sorted(warnings=False)], base)
     warnings = _limited([problem for report in reports.values() for problem in report.sorted(warnings=True)], base)
-    if not named and not problems:
+    # who writes `automations: []` means it
+    if not named and not problems and all(is_empty(file.raw) for file in files):
         detail = "there are no rules: no file *.yaml or *.yml that has any; is this the path meant?"
         warnings = [Problem(file=str(base), line=0, column=0, path=(), detail=detail, warning=True)]
     return _rules(base, files, parts, compilation.automations, warnings), problems

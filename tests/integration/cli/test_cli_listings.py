@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -192,6 +192,39 @@ def test_parameters_keep_their_types(run: Callable[..., Any], server: Any) -> No
         "delay": 2.0,
     }
     assert "is not name=value" in run("deployments", "run", "load", "-p", "n", code=1).output
+
+
+def test_what_is_under_way_has_taken_the_time_until_now(run: Callable[..., Any], server: Any) -> None:
+    started = datetime.now(UTC) - timedelta(hours=2)
+    began = {"started": started.isoformat(), "changed": (started + timedelta(seconds=3)).isoformat(), "ended": None}
+    server.answers["GET /api/runs"] = [{**RUN, **began, "state": "Paused"}, {**RUN, **began, "state": "Suspended"}]
+    paused, suspended = run("runs", "list", "--json").output, run("runs", "list").output.splitlines()[1:]
+    assert len(json.loads(paused)) == 2
+    (took,) = re.findall(r"Paused +([0-9.]+)s", suspended[0])
+    assert 7200 <= float(took) < 10_000
+    assert re.search(r"Suspended +3\.0s", suspended[1])
+
+
+def test_runs_that_changed_since_they_were_chosen_keep_no_other_from_being_changed(
+    run: Callable[..., Any], server: Any
+) -> None:
+    runs = [{**RUN, "id": str(number) * 32, "state": "Running"} for number in (3, 2, 1)]
+    server.answers["GET /api/runs"] = runs
+    server.answers[f"POST /api/runs/{'1' * 32}/cancel"] = {**runs[2], "state": "Cancelling"}
+    conflict = {"reason": "conflict", "field": None, "message": "it changed"}
+    server.answers[f"POST /api/runs/{'2' * 32}/cancel"] = (409, {"error": conflict})
+    server.answers[f"POST /api/runs/{'3' * 32}/cancel"] = {**runs[0], "state": "Cancelling"}
+    found = run("runs", "cancel", "--deployment", "load", "--yes", code=1)
+    assert found.stdout.count("is Cancelling") == 2
+    assert f"run {'2' * 32} is left as it is: it changed" in " ".join(found.stderr.split())
+    assert "1 of 3 runs changed since they were chosen" in " ".join(found.stderr.split())
+    found = run("runs", "cancel", "--deployment", "load", "--yes", "--json", code=1)
+    assert [each["id"][0] for each in json.loads(found.stdout)] == ["1", "3"]
+    server.answers[f"POST /api/runs/{'2' * 32}/cancel"] = (500, {"error": {**conflict, "reason": "internal"}})
+    found = run("runs", "cancel", "--deployment", "load", "--yes", "--json", code=1)
+    assert [each["id"][0] for each in json.loads(found.stdout)] == ["1"]  # what was done before the error
+    server.answers["GET /api/runs"] = []
+    assert json.loads(run("runs", "cancel", "--deployment", "load", "--yes", "--json").stdout) == []
 
 
 def test_waiting_for_a_run_shows_its_log_and_its_end(run: Callable[..., Any], server: Any) -> None:

@@ -8,11 +8,12 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 import pytest
 
+import whenthen
 from tests.integration.served import TOKEN, Served, serving
 from tests.patience import eventually, limit
 from whenthen import flow, get_client
@@ -28,7 +29,12 @@ from whenthen.exceptions import (
 )
 from whenthen.flow_runs import wait_for_flow_run
 from whenthen.flows.services import orchestration_client
+from whenthen.flows.services.server_requests import ServerAddress
+from whenthen.flows.serving.registering import Registering
 from whenthen.states import Cancelling, Completed, Scheduled
+
+if TYPE_CHECKING:
+    from whenthen.flows.deploying.deployment_values import RunnerDeployment
 
 pytestmark = [pytest.mark.requires("nats-server"), pytest.mark.takes(10)]
 
@@ -64,6 +70,35 @@ def client(server: Served, monkeypatch: pytest.MonkeyPatch) -> SyncPrefectClient
     monkeypatch.setenv("WHENTHEN_URL", server.url)
     monkeypatch.setenv("WHENTHEN_API_TOKEN", TOKEN)
     return get_client(sync_client=True)
+
+
+def test_a_script_of_another_version_hears_of_both_when_it_is_refused(
+    server: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registering = Registering(ServerAddress(server.url, TOKEN))
+    rule = {"name": "sums/later", "entrypoint": "jobs.py:add", "of_a_later_version": 1}
+
+    class Later:
+        full_name = "sums/later"
+
+        def as_request(self) -> dict[str, Any]:
+            return {"rule": rule, "triggers": []}
+
+    later = cast("RunnerDeployment", Later())
+    with pytest.raises(ServerError, match=r"of_a_later_version: .*unknown field") as refused:
+        registering.register([later], served=False)
+    assert "install one version" not in str(refused.value)  # it is the same
+    monkeypatch.setattr(whenthen, "__version__", "9.9")
+    with pytest.raises(ServerError, match=r"of_a_later_version: .*this script's is 9\.9: install one version for both"):
+        registering.register([later], served=False)
+
+    def answer(path: str, body: Any) -> Any:  # of a later server
+        change = {"change": "moved", "kind": "deployment", "name": "sums/later", "detail": "elsewhere", "more": 1}
+        return {"number": 1, "changes": [change], "unchanged": [], "notes": [], "more": 1}
+
+    monkeypatch.setattr(registering.server, "post", answer)
+    registering.register([later], served=False)
+    assert "* deployment sums/later: elsewhere" in capsys.readouterr().out
 
 
 def test_a_run_of_a_deployment_is_started_and_waited_for(client: SyncPrefectClient) -> None:

@@ -96,6 +96,7 @@ def test_one_script_with_a_schedule_is_a_whole_system(tmp_path: Path) -> None:
         assert (done["result"], done["parameters"], done["triggered_by"]) == (5, {"n": 4}, "schedule:default")
         assert "+ deployment count/every-second: new" in program.output
         assert "+ automation load.raw:raw__automation_1: new" in program.output
+        assert "there are no rules" not in program.output  # of the folder that the script made
         event = {
             "event": "s3.file.uploaded",
             "resource": {"id": "x", "bucket": "raw", "key": "k"},

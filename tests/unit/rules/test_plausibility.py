@@ -209,6 +209,8 @@ def test_a_folder_without_rules_is_a_warning(tmp_path: Path) -> None:
     assert "there are no rules" in str(warning)
     (tmp_path / "notes.yaml").write_text("# nothing yet\n")
     assert len(load_rules(tmp_path).warnings) == 1
+    (tmp_path / "notes.yaml").write_text("# nothing yet, and this is meant\nautomations: []\n")
+    assert not load_rules(tmp_path).warnings
 
 
 # -- deployments

@@ -24,7 +24,7 @@ COUNTED = ("name", "automation", "reason", "state", "deployment", "kind", "cause
 FilterPairs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[NAME=VALUE]...", help=f"Filters: {', '.join(FILTERS)}; of labels label=team=data.", show_default=False
+        metavar="NAME=VALUE", help=f"Filters: {', '.join(FILTERS)}; of labels label=team=data.", show_default=False
     ),
 ]
 

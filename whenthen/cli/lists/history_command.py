@@ -110,7 +110,7 @@ def count_kind(
     ],
     filters: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME=VALUE]...", help=f"Filters: {', '.join(COUNTED)}.", show_default=False),
+        typer.Argument(metavar="NAME=VALUE", help=f"Filters: {', '.join(COUNTED)}.", show_default=False),
     ] = None,
     by: Annotated[str | None, typer.Option(help="A field, such as automation, reason or state.")] = None,
     step: Annotated[str, typer.Option(help="hour or day.")] = "hour",

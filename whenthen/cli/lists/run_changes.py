@@ -10,7 +10,7 @@ import typer
 from whenthen.cli.lists.given_values import read_json_file, read_pairs_for
 from whenthen.cli.lists.newest import id_of
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
-from whenthen.cli.output import errors, escape, print_json, stdout
+from whenthen.cli.output import errors, escape, fail, print_json, stderr, stdout
 
 if TYPE_CHECKING:
     from whenthen.cli.client import Client
@@ -33,7 +33,7 @@ RunArgument = Annotated[
 ]
 RunOrNone = Annotated[
     str | None,
-    typer.Argument(metavar="[RUN]", help="The run's id, as it is listed or in full, or `last`.", show_default=False),
+    typer.Argument(metavar="RUN", help="The run's id, as it is listed or in full, or `last`.", show_default=False),
 ]
 OfDeployment = Annotated[str | None, typer.Option("--deployment", "-d", help="All of this deployment.")]
 InState = Annotated[str | None, typer.Option("--state", help="All in this state: Running, Failed, ...")]
@@ -42,6 +42,7 @@ Since = Annotated[str | None, typer.Option("--since", help="Not created before: 
 Until = Annotated[str | None, typer.Option("--until", help="Created before: a time, or how long ago.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; needed with --json and filters.")]
 
+_CHANGED_MEANWHILE = frozenset({404, 409})  #: statuses of an answer that says that the run is no more what it was
 _ENDED = frozenset({"Completed", "Failed", "Crashed", "TimedOut", "Cancelled"})
 #: the states from which runs that filters choose are changed so
 _CHANGED_FROM: dict[str, Callable[[str], bool]] = {
@@ -80,8 +81,7 @@ def _command(verb: str, about: str, said: Callable[[Mapping[str, Any]], str]) ->
         as_json: JsonOption = False,
     ) -> None:
         filters = {"deployment": deployment, "state": state, "work_pool": work_pool, "since": since, "until": until}
-        for run in _changed(verb, run_id, filters, yes, url, ca, as_json):
-            stdout().print(escape(said(run)))
+        _change(verb, run_id, filters, yes, url, ca, as_json, said=said)
 
     command.__doc__ = about
     return command
@@ -114,8 +114,7 @@ def pause_run(
 ) -> None:
     """Let a run of a flow wait where it next begins a task, or all that filters choose. Their processes stay."""
     filters = {"deployment": deployment, "work_pool": work_pool, "since": since, "until": until}
-    for run in _changed("pause", run_id, filters, yes, url, ca, as_json):
-        stdout().print(escape(_is(run)))
+    _change("pause", run_id, filters, yes, url, ca, as_json)
 
 
 @errors
@@ -138,8 +137,7 @@ def suspend_run(
     """Halt a flow run until it is resumed, or all that filters choose. Their processes are stopped."""
     filters = {"deployment": deployment, "state": state, "work_pool": work_pool, "since": since, "until": until}
     body = None if lasts is None else {"for": lasts}
-    for run in _changed("suspend", run_id, filters, yes, url, ca, as_json, body):
-        stdout().print(escape(_is(run)))
+    _change("suspend", run_id, filters, yes, url, ca, as_json, body=body)
 
 
 @errors
@@ -202,7 +200,7 @@ def set_run_state(
         stdout().print(escape(_is(run)))
 
 
-def _changed(
+def _change(
     verb: str,
     run_id: str | None,
     filters: dict[str, str | None],
@@ -210,10 +208,13 @@ def _changed(
     url: str,
     ca: str | None,
     as_json: bool,
+    *,
+    said: Callable[[Mapping[str, Any]], str] = _is,
     body: dict[str, Any] | None = None,
-) -> list[dict[str, Any]]:
-    """The answers about the runs that were changed; none when they were printed as JSON, or nothing was to be changed."""
-    from whenthen.cli.client import Client, quoted
+) -> None:
+    """Change one run, or those that filters choose, and say what became of each. A run that is not as it was when it was chosen keeps
+    none of the others from being changed."""
+    from whenthen.cli.client import ApiError, Client, quoted
 
     given = {name: text for name, text in filters.items() if text is not None}
     if (run_id is None) == (not given):
@@ -223,19 +224,39 @@ def _changed(
             found = client.post(f"/api/runs/{quoted(id_of(client, 'runs', run_id))}/{verb}", body)
             if as_json:
                 print_json(found)
-            return [] if as_json else [found]
+            else:
+                stdout().print(escape(said(found)))
+            return
         chosen = _chosen(client, verb, given)
-        if not chosen:
+        if not chosen and not as_json:
             stdout().print(f"no run of those filters can be changed by {verb}")
-            return []
-        if not yes and (as_json or not typer.confirm(f"{verb} {len(chosen)} runs?")):
-            stdout().print(f"{len(chosen)} runs; nothing was changed, as --yes was not given")
-            return []
-        answers = [client.post(f"/api/runs/{quoted(each)}/{verb}", body) for each in chosen]
-    if as_json:
-        print_json(answers)
-        return []
-    return answers
+            return
+        if chosen and not yes:
+            if as_json:
+                fail(f"{len(chosen)} runs; nothing was changed, as --yes was not given")
+            if not typer.confirm(f"{verb} {len(chosen)} runs?"):
+                stdout().print(f"{len(chosen)} runs; nothing was changed, as --yes was not given")
+                return
+        changed: list[Any] = []
+        try:
+            for each in chosen:
+                try:
+                    found = client.post(f"/api/runs/{quoted(each)}/{verb}", body)
+                except ApiError as error:
+                    if error.status not in _CHANGED_MEANWHILE:
+                        raise
+                    stderr().print(escape(f"run {each} is left as it is: {error}"))
+                    continue
+                changed.append(found)
+                if not as_json:
+                    stdout().print(escape(said(found)))
+        finally:  # what was changed before an error, too
+            if as_json:
+                print_json(changed)
+    if len(changed) < len(chosen):
+        fail(
+            f"{len(chosen) - len(changed)} of {len(chosen)} runs changed since they were chosen, and are left as they are"
+        )
 
 
 def _chosen(client: Client, verb: str, given: dict[str, str]) -> list[str]:

@@ -38,7 +38,7 @@ def add_commands(app: typer.Typer) -> None:
 def replay(
     named: Annotated[
         Path | None,
-        typer.Argument(metavar="[RULES]", help="A folder of YAML files, or one file.", show_default=False),
+        typer.Argument(metavar="RULES", help="A folder of YAML files, or one file.", show_default=False),
     ] = None,
     rules: Annotated[Path | None, typer.Option("--rules", help="The same, as an option.")] = None,
     events: Annotated[

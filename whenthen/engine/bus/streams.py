@@ -21,7 +21,7 @@ from nats.js import JetStreamContext, api
 
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Offset
-from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
 from whenthen.engine.bus.subjects import ALL_EVENTS, PAUSES, RULE_MARKERS
 from whenthen.schemas.errors import SetupError
 
@@ -50,6 +50,7 @@ __all__ = [
     "make_room",
     "make_room_for",
     "make_room_in_engine",
+    "update_stream",
 ]
 
 EVENTS = "EVENTS"
@@ -364,6 +365,7 @@ async def ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
 
     Raises:
         SetupError: the server refuses it, or did not understand an option of it.
+        BusUnavailable: see `update_stream`.
     """
     try:
         found = (await js.stream_info(config.name or "")).config
@@ -373,13 +375,30 @@ async def ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
         if found is None:
             found = (await js.add_stream(config)).config
         elif _differs(found, config):
-            found = (await js.update_stream(config)).config
+            found = await update_stream(js, config)
     except nats.js.errors.APIError as error:
         raise SetupError(f"stream {config.name}: the NATS server refuses it: {error.description}") from error
     if config.allow_atomic and not found.allow_atomic:
         raise SetupError(
             f"stream {config.name}: the NATS server does not know atomic batches; use nats-server 2.12 or later"
         )
+
+
+async def update_stream(js: JetStreamContext, config: api.StreamConfig) -> api.StreamConfig:
+    """Change a stream that exists to `config`.
+
+    Raises:
+        BusUnavailable: no answer, which is what a user gets that has no right to change streams.
+        nats.js.errors.APIError: the server refuses it.
+    """
+    try:
+        return (await js.update_stream(config)).config
+    except TimeoutError:
+        raise unavailable(
+            f"stream {config.name} is to be changed for this version, and the server does not answer; if this process's user of "
+            "NATS may not change streams, start one with the role `api` of this version first",
+            BusReason.TIMEOUT,
+        ) from None
 
 
 async def _ensure_bucket(js: JetStreamContext, bucket: api.KeyValueConfig) -> None:
@@ -393,7 +412,7 @@ async def _ensure_bucket(js: JetStreamContext, bucket: api.KeyValueConfig) -> No
         return
     stream = (await js.stream_info(f"KV_{bucket.bucket}")).config
     if (stream.num_replicas or 1) != bucket.replicas:
-        await js.update_stream(dataclasses.replace(stream, num_replicas=bucket.replicas))
+        await update_stream(js, dataclasses.replace(stream, num_replicas=bucket.replicas))
 
 
 def _differs(found: api.StreamConfig, wanted: api.StreamConfig) -> bool:

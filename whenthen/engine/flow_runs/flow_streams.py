@@ -11,7 +11,7 @@ from datetime import timedelta
 import nats.js.errors
 from nats.js import JetStreamContext, api
 
-from whenthen.engine.bus.streams import DUPLICATE_WINDOW_S, ensure_stream
+from whenthen.engine.bus.streams import DUPLICATE_WINDOW_S, ensure_stream, update_stream
 from whenthen.schemas.errors import SetupError
 
 __all__ = [
@@ -74,7 +74,7 @@ async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings |
                 await js.create_key_value(bucket)
         slots = (await js.stream_info(f"KV_{SLOTS}")).config
         if not slots.allow_msg_ttl:  # which leases need
-            await js.update_stream(replace(slots, allow_msg_ttl=True))
+            await update_stream(js, replace(slots, allow_msg_ttl=True))
         # a bucket, but for that records may be removed whole: a marker of each deletion would stay for ever
         variables = api.StreamConfig(
             name=f"KV_{VARIABLES}",

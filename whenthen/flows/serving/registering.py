@@ -9,7 +9,7 @@ from typing import Any
 
 from whenthen.flows.clock import sleep, steady
 from whenthen.flows.deploying.deployment_values import RunnerDeployment
-from whenthen.flows.flow_errors import ObjectNotFound
+from whenthen.flows.flow_errors import FlowError, ObjectNotFound, ServerError
 from whenthen.flows.services.server_requests import ServerAddress, part
 from whenthen.machine_user import user_at_host
 from whenthen.noted_tokens import TokenFileError, find_token
@@ -86,15 +86,32 @@ class Registering:
     def _switch(self, name: str, schedule: str, how: str) -> None:
         self.server.post(f"/api/deployments/{part(name)}/{how}?schedule={part(schedule)}")
 
+    def _versions(self) -> str:
+        """What there is to know of two versions, where the script has another one than the server."""
+        from whenthen import __version__
+
+        try:
+            found = str(self.server.get("/api/status")["version"])
+        except (FlowError, KeyError, TypeError):
+            return ""
+        if found == __version__:
+            return ""
+        return f"the server is whenthen {found[:40]}, and this script's is {__version__}: install one version for both"
+
     def say(self, text: str) -> None:
         """Tell whoever looks, unless that is not wanted."""
         if not self._quiet:
             print(text, flush=True)
 
     def _ask(self, body: dict[str, Any]) -> None:
-        answer = self.server.post("/api/rules/deployments", {**body, "who": user_at_host()})
+        try:
+            answer = self.server.post("/api/rules/deployments", {**body, "who": user_at_host()})
+        except ServerError as error:
+            if error.status == 400 and (versions := self._versions()):
+                error.args = (f"{error}; {versions}",)
+            raise
         for change in answer["changes"]:
-            self.say(f"{_MARKS[change['change']]} {change['kind']} {change['name']}: {change['detail']}")
+            self.say(f"{_MARKS.get(change['change'], '*')} {change['kind']} {change['name']}: {change['detail']}")
         for name in answer["unchanged"]:
             self.say(f"= deployment {name}: as it was")
         for note in answer["notes"]:

@@ -31,6 +31,10 @@ __all__ = ["ServedScript"]
 
 START_S = 120.0  #: that a server or worker may take to be ready
 LOOK_S = 0.3  #: above the time within which two signals are one to a server (`cli.server.run_server`)
+OWN_RULES = (
+    "# Rules of the server that the script starts, beside the deployments that it serves: automations, webhooks, limits.\n"
+    "automations: []\n"
+)
 INTERRUPTED = 128 + signal.SIGINT  #: the exit code of a script that did not end in order
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -190,6 +194,8 @@ class ServedScript:
         rules = data_dir / "rules"
         try:
             rules.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not any(rules.iterdir()):
+                (rules / "rules.yaml").write_text(OWN_RULES)
         except OSError as error:
             raise ConfigurationError(
                 f"{rules} can not be made: {error.strerror}; set WHENTHEN_DATA_DIR to a folder for the data of the server"

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from whenthen.rules.registering.registered_names import is_registered
 
-__all__ = ["SourceFile", "absent_files", "find_files", "find_tests", "is_rules_file", "read_files", "rules_files"]
+__all__ = [
+    "SourceFile",
+    "absent_files",
+    "find_files",
+    "find_tests",
+    "is_empty",
+    "is_rules_file",
+    "read_files",
+    "rules_files",
+]
 
 MAX_FILES = 100_000
 _TESTS = (".test.yaml", ".test.yml")
@@ -96,15 +105,15 @@ def absent_files(files: Sequence[SourceFile], before: Sequence[SourceFile]) -> l
     """The files of `before` that are not among `files`, or have nothing in them any more. Empty when a file can not be read."""
     if any(file.trouble for file in files):
         return []
-    there = {file.name for file in files if not _is_empty(file.raw)}
+    there = {file.name for file in files if not is_empty(file.raw)}
     return [
         source
         for source in before
-        if source.name not in there and not is_registered(source.name) and not _is_empty(source.raw)
+        if source.name not in there and not is_registered(source.name) and not is_empty(source.raw)
     ]
 
 
-def _is_empty(raw: bytes) -> bool:
+def is_empty(raw: bytes) -> bool:
     """Whether a file is blank but for comments."""
     return all(
         line in (b"", b"---") or line.startswith(b"#")

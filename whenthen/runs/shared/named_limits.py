@@ -223,14 +223,27 @@ class NamedLimits:
         """Begin the time of a lease anew.
 
         Raises:
-            NotFound: it is over, or was given back.
+            NotFound: it is over, was given back, or others have its slots: by another clock it was over.
         """
         found = await self._lease(id)
         if not self._goes_on(found):
             await self.release(id)
             raise NotFound(f"the lease {id!r} is over since {found.until}; ask for its slots again")
         await self._stores.slots.put_lease(renewed := self._renewed(found))
+        if not await self._has_slots(found):  # looked at behind that: who asks for slots from now on lets it have them
+            await self.release(id)
+            raise NotFound(f"the lease {id!r} was renewed too late, and others have its slots; ask for them again")
         return renewed
+
+    async def _has_slots(self, lease: Lease) -> bool:
+        """Whether the slots that somebody has to give back are the lease's."""
+        limits = self._deployments.named_limits()
+        for name in lease.names:
+            if name in limits and limits[name].per_second is None:
+                held = await self._stores.slots.holders(_key(name))
+                if not set(held).issuperset(_holders(lease)):
+                    return False
+        return True
 
     async def release(self, id: str) -> None:
         """Give back the slots of a lease. Raises `NotFound`."""
