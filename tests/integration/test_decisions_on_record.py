@@ -137,12 +137,13 @@ async def test_why_is_answered_after_everything_was_killed_by_a_process_that_eva
         first, second = await server.emit(
             failed("etl", occurred="2026-01-31T12:00:00Z"), failed("etl", occurred="2026-01-31T12:02:30Z")
         )
-        wrong, cheap, other = await server.emit(
+        wrong, cheap, part = await server.emit(
             failed("etl", team="web"),
             {"event": "order.paid", "resource": {"id": "o"}, "payload": {"total": 7}},
-            {"event": "nobody.waits", "resource": {"id": "n"}},
+            {"event": "a.done", "resource": {"id": "x"}},
         )
-        (part,) = await server.emit({"event": "a.done", "resource": {"id": "x"}})
+        # the newest of all, so that no shard ever gets to its position
+        (other,) = await server.emit({"event": "nobody.waits", "resource": {"id": "n"}})
         await until(
             lambda: _is(server, "both", {"waiting_for_sibling": 1, "fired": 1}), within_s=START_S, what="decided"
         )
@@ -197,6 +198,12 @@ async def test_why_is_answered_after_everything_was_killed_by_a_process_that_eva
         assert "next" not in rest.links
         refused = await server.client.get(decisions, params={"before": "nonsense"})
         assert refused.status_code == 400, refused.text
+
+        await server.evaluator.halt()
+        waits, passed = await server.emit(failed("etl", team="web"), {"event": "nobody.waits", "resource": {"id": "n"}})
+        why = await server.get("/api/why", automation="failing", event=waits)
+        assert (why["reason"], why["answer"][:42]) == ("not_evaluated", "failing has not been evaluated for it yet ")
+        assert (await server.get("/api/why", automation="failing", event=passed))["reason"] == "not_expected"
 
         refused = await server.client.get("/api/why", params={"automation": "faling", "event": third})
         assert refused.status_code == 404

@@ -22,7 +22,7 @@ from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.errors import InvalidInput, NotFound, did_you_mean
 from whenthen.schemas.firings import Reason
 from whenthen.schemas.times import format_us, parse_time, to_us
-from whenthen.triggers import CompiledAutomation
+from whenthen.triggers import CompiledAutomation, RuleSet
 from whenthen.triggers.explaining import WindowView
 
 __all__ = ["WhyQuery", "disagreement", "window_item"]
@@ -93,7 +93,8 @@ class WhyQuery:
         if row is None and decision is not None:
             row = row_of_decision(decision, rules=number)
         reason = row.reason if row is not None else _NOT_EXPECTED
-        if not recorded.evaluated:
+        # a shard reads what its rules look at: of the newest events there may be some that it never gets to
+        if not recorded.evaluated and compiled is not None and RuleSet([compiled]).looks_at(stored["event"]):
             reason = _NOT_EVALUATED
             notes.append("the shard has not evaluated this position yet; below is what it will decide as it looks now")
         elif stored["seq"] in log.skipped:
