@@ -23,6 +23,7 @@ from tests.plain_http import plain_async_client
 from tests.ports import free_ports
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import DECISIONS, ENGINE, EVENTS
+from whenthen.engine.bus.subjects import marker_subject
 from whenthen.engine.decisions import CommittedBatches, DecisionReader
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
 from whenthen.history import Database, read_stats
@@ -137,12 +138,13 @@ async def test_why_is_answered_after_everything_was_killed_by_a_process_that_eva
         first, second = await server.emit(
             failed("etl", occurred="2026-01-31T12:00:00Z"), failed("etl", occurred="2026-01-31T12:02:30Z")
         )
-        wrong, cheap, other = await server.emit(
+        wrong, cheap, part = await server.emit(
             failed("etl", team="web"),
             {"event": "order.paid", "resource": {"id": "o"}, "payload": {"total": 7}},
-            {"event": "nobody.waits", "resource": {"id": "n"}},
+            {"event": "a.done", "resource": {"id": "x"}},
         )
-        (part,) = await server.emit({"event": "a.done", "resource": {"id": "x"}})
+        # the newest of all, so that no shard ever gets to its position
+        (other,) = await server.emit({"event": "nobody.waits", "resource": {"id": "n"}})
         await until(
             lambda: _is(server, "both", {"waiting_for_sibling": 1, "fired": 1}), within_s=START_S, what="decided"
         )
@@ -198,6 +200,23 @@ async def test_why_is_answered_after_everything_was_killed_by_a_process_that_eva
         refused = await server.client.get(decisions, params={"before": "nonsense"})
         assert refused.status_code == 400, refused.text
 
+        (between,) = await server.emit({"event": "nobody.waits", "resource": {"id": "n"}})
+        (server.rules / "rules.yaml").write_text(RULES.replace("match: {team: data}", "match: {team: web}"))
+        await until(lambda: _marked(bus, 2), within_s=START_S, what="events from here on are for the next rules")
+        (ops,) = await server.emit(failed("etl", team="ops"))
+        await until(lambda: _has(server, "failing", "label_mismatch", 2), within_s=START_S, what="it is decided")
+        why = await server.get("/api/why", automation="failing", event=ops)
+        assert (why["rules"], why["missing"]) == (2, ["match.team: web, found ops"])
+        why = await server.get("/api/why", automation="failing", event=between)
+        assert (why["rules"], why["reason"]) == (1, "not_expected")  # although its batch ends with the next rules
+        assert "with the rules of revision 1" in why["answer"]
+
+        await server.evaluator.halt()
+        waits, passed = await server.emit(failed("etl", team="web"), {"event": "nobody.waits", "resource": {"id": "n"}})
+        why = await server.get("/api/why", automation="failing", event=waits)
+        assert (why["reason"], why["answer"][:42]) == ("not_evaluated", "failing has not been evaluated for it yet ")
+        assert (await server.get("/api/why", automation="failing", event=passed))["reason"] == "not_expected"
+
         refused = await server.client.get("/api/why", params={"automation": "faling", "event": third})
         assert refused.status_code == 404
         assert "failing" in refused.text
@@ -211,6 +230,10 @@ async def test_why_is_answered_after_everything_was_killed_by_a_process_that_eva
 
 async def _has(server: House, automation: str, reason: str, count: int) -> bool:
     return (await server.decided(automation)).get(reason) == count
+
+
+async def _marked(bus: Bus, number: int) -> bool:
+    return [message.subject async for message in read_stream(bus, EVENTS, marker_subject(number))] != []
 
 
 async def _goes_on(server: House, before: int) -> bool:

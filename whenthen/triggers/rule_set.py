@@ -71,6 +71,10 @@ class RuleSet:
         """Globs of the event names that any trigger uses, without duplicates."""
         return list(dict.fromkeys(glob.text for entry in self.entries for glob in entry.filter.names))
 
+    def looks_at(self, name: str) -> bool:
+        """Whether any trigger looks at events of a name; of others it decides nothing."""
+        return any(glob.matches(name) for entry in self.entries for glob in entry.filter.names)
+
     def actions(self, automation: str) -> Automation:
         """The automation with the actions of a firing."""
         return self.automations[automation].model

@@ -298,7 +298,7 @@ def test_a_shortened_id_goes_to_the_server_as_it_is_and_last_is_the_newest_run(
     }
     assert run("trace", "last").output == "trace t1\n"
     assert "is Cancelled" in run("runs", "cancel", "4f2a0000").output
-    assert run("events", "show", "e7f44713-4").output == "id: e\n"
+    assert run("events", "show", "e7f44713-4").output == "id: e\n# whenthen trace e\n"
     server.answers["GET /api/runs"] = []
     assert "there are no runs yet" in run("runs", "show", "last", code=1).output
 

@@ -117,7 +117,7 @@ def _of_event(client: Client, event: Mapping[str, Any]) -> list[list[str]]:
         found.append(["firings", "show", by])
     if event.get("follows"):
         found.append(["events", "show", event["follows"]])
-    return [*found, ["trace", event["id"]]] if found else []
+    return [*found, ["trace", event["id"]]]  # which has its decisions, too, and firings that it is a part of
 
 
 def _of_firing(_client: Client, firing: Mapping[str, Any]) -> list[list[str]]:

@@ -22,7 +22,7 @@ from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.errors import InvalidInput, NotFound, did_you_mean
 from whenthen.schemas.firings import Reason
 from whenthen.schemas.times import format_us, parse_time, to_us
-from whenthen.triggers import CompiledAutomation
+from whenthen.triggers import CompiledAutomation, RuleSet
 from whenthen.triggers.explaining import WindowView
 
 __all__ = ["WhyQuery", "disagreement", "window_item"]
@@ -82,18 +82,23 @@ class WhyQuery:
             return await self._from_rows(shard, log, automation, event_id)
         recorded = await self._record.at(shard, automation, stored["seq"])
         notes: list[str] = []
-        number = recorded.rules or log.revision_at(stored["seq"]) or (await self._record.offset(shard)).rules
-        compiled = await self._log.compiled(number, automation, notes)
         rows = recorded.rows
+        row = main_decision(rows)
+        # the batch over a position may have been decided behind a later marker, and a marker may name what could not be taken; revisions
+        # only rise, so the lower number is the right one
+        bounds = [bound for bound in (recorded.rules, log.revision_at(stored["seq"])) if bound]
+        number = (row.rules if row is not None else 0) or min(bounds, default=0)
+        number = number or (await self._record.offset(shard)).rules
+        compiled = await self._log.compiled(number, automation, notes)
         answer = WhyAnswer()
         if compiled is not None and stored["seq"] not in log.skipped:
             answer, _ = await self._log.replayed(shard, log, compiled, stored["seq"], notes)
         decision = answer.decision
-        row = main_decision(rows)
         if row is None and decision is not None:
             row = row_of_decision(decision, rules=number)
         reason = row.reason if row is not None else _NOT_EXPECTED
-        if not recorded.evaluated:
+        # a shard reads what its rules look at: of the newest events there may be some that it never gets to
+        if not recorded.evaluated and compiled is not None and RuleSet([compiled]).looks_at(stored["event"]):
             reason = _NOT_EVALUATED
             notes.append("the shard has not evaluated this position yet; below is what it will decide as it looks now")
         elif stored["seq"] in log.skipped:
