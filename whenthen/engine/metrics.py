@@ -6,17 +6,15 @@ these names.
 
 Every counter that an alert or the dashboard reads is there, at zero, from the loading of the rules on: `increase` and `rate` see the
 differences between scrapes alone, so that of a series which is born with its first burst the burst is missing. At most
-`MOST_AHEAD` series of a counter are made so; beyond, each is made when it is needed.
+`metric_series.MOST_AHEAD` series of a counter are made so; beyond, each is made when it is needed.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from itertools import chain, product
-from typing import Generic, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,24 +25,17 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
 
+from whenthen.engine.metric_series import LastFirings, Series
 from whenthen.schemas.deployments import TERMINAL
 from whenthen.schemas.errors import Unproven
 from whenthen.schemas.firings import Reason
 
-__all__ = ["MOST_AHEAD", "REFUSALS", "Metrics"]
+__all__ = ["REFUSALS", "Metrics"]
 
-log = logging.getLogger(__name__)
-M = TypeVar("M", Counter, Gauge, Histogram)
-
-MOST_AHEAD = (
-    50_000  #: series of one counter that are made before anything is counted: a scrape of them takes half a second
-)
 LONG_S = 0.1  #: beyond, an exposition is given again
 KEPT_TIMES = 10  #: for so many times what it took to make
 OUTCOMES = ("executed", "failed", "dead")  #: of attempts
@@ -122,7 +113,7 @@ class Metrics:
         self._webhooks: frozenset[str] = frozenset()
         self._roles = roles
         self._received: dict[str, Counter] = {}  #: by source; looked up for every event, so kept apart
-        self._last = _LastFirings(clock)
+        self._last = LastFirings(clock)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
@@ -222,26 +213,26 @@ class Metrics:
         self.run_events_set_aside = counter(
             "flow_run_events_set_aside", "State changes of flow runs whose event is without its data, or not published."
         )
-        self._matched, self._fired, self._actions = map(_Series, (self.matched, self.fired, self.actions))
-        self._runs = _Series(self.runs)
-        self._secrets_missing = _Series(
+        self._matched, self._fired, self._actions = map(Series, (self.matched, self.fired, self.actions))
+        self._runs = Series(self.runs)
+        self._secrets_missing = Series(
             gauge("webhook_secrets_missing", "Secrets of the webhook that this process can not read.", "webhook")
         )
-        self._source_reading = _Series(gauge("source_reading", "1 while this process reads the source.", "source"))
-        self._source_heard = _Series(
+        self._source_reading = Series(gauge("source_reading", "1 while this process reads the source.", "source"))
+        self._source_heard = Series(
             gauge("source_heard_timestamp_seconds", "When the source heard a message last here; 0 if never.", "source")
         )
         self._sources: frozenset[str] = frozenset()
-        self._webhook_heard = _Series(
+        self._webhook_heard = Series(
             gauge(
                 "webhook_heard_timestamp_seconds",
                 "When the webhook took a request last; 0: never in 7 days.",
                 "webhook",
             )
         )
-        self._action_seconds = _Series(self.action_seconds)
-        self._events_received, self._events_duplicate = _Series(self.events_received), _Series(self.events_duplicate)
-        self._events_refused = _Series(self.events_refused)
+        self._action_seconds = Series(self.action_seconds)
+        self._events_received, self._events_duplicate = Series(self.events_received), Series(self.events_duplicate)
+        self._events_refused = Series(self.events_refused)
         if "evaluator" in roles:
             for reason in Reason:
                 self.decisions.labels(reason.value)
@@ -402,77 +393,3 @@ class Metrics:
             self._text_until = began + KEPT_TIMES * took
             return text
         return self._text
-
-
-class _Series(Generic[M]):
-    """The series of a metric whose labels come from the rules."""
-
-    def __init__(self, metric: M) -> None:
-        self._metric: M = metric
-        self._made: dict[tuple[str, ...], M] = {}
-
-    def labels(self, *values: str) -> M:
-        found = self._made.get(values)
-        if found is None:
-            found = self._made[values] = self._metric.labels(*values)
-        return found
-
-    def keep(self, wanted: Sequence[tuple[str, ...]]) -> None:
-        """Remove all but those that are `wanted`, and make what of these is missing, as far as `MOST_AHEAD` allows."""
-        for gone in self._made.keys() - set(wanted):
-            self._metric.remove(*gone)
-            del self._made[gone]
-        missing = [values for values in wanted if values not in self._made]
-        ahead = max(MOST_AHEAD - len(self._made), 0)
-        for values in missing[:ahead]:
-            self.labels(*values)
-        if len(missing) > ahead:
-            log.warning(
-                "metrics: %d series of %s are made when the first of them is counted, as there are more than %d; an alert on their "
-                "increase does not see a first burst",
-                len(missing) - ahead,
-                next(iter(self._metric.describe())).name,
-                MOST_AHEAD,
-            )
-
-
-class _LastFirings(Collector):
-    """How long each automation has been silent, counted at the moment of the scrape."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._every: dict[str, float | None] = {}
-        self._loaded: dict[str, float] = {}
-        self._fired: dict[str, float] = {}
-
-    def keep(self, automations: Mapping[str, float | None]) -> None:
-        now = self._clock()
-        self._every = dict(automations)
-        self._loaded = {name: self._loaded.get(name, now) for name in automations}
-        self._fired = {name: at for name, at in self._fired.items() if name in automations}
-
-    def fired(self, automation: str, at: float) -> None:
-        if automation in self._loaded:
-            self._fired[automation] = max(at, self._fired.get(automation, 0.0))
-
-    def describe(self) -> Iterable[Metric]:
-        return []
-
-    def collect(self) -> Iterable[Metric]:
-        now = self._clock()
-        silent = GaugeMetricFamily(
-            "whenthen_automation_silent_seconds",
-            "Since the automation fired last, or was loaded when it never did.",
-            labels=["automation"],
-        )
-        every = GaugeMetricFamily(
-            "whenthen_automation_expected_every_seconds",
-            "How often the automation says that it should fire.",
-            labels=["automation"],
-        )
-        for name, loaded in self._loaded.items():
-            silent.add_metric([name], max(now - self._fired.get(name, loaded), 0.0))
-            expected = self._every.get(name)
-            if expected:
-                every.add_metric([name], expected)
-        return [silent, every]

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from whenthen.history import history_tables as tables
 from whenthen.history.database import Database
-from whenthen.history.history_tables import DAY_HOURS
+from whenthen.history.tally_query import MOST_POINTS, tally_query
 from whenthen.schemas.errors import InvalidInput, did_you_mean
 from whenthen.schemas.history_rows import HOUR_US, INCARNATION_BITS, INDEXED_CHARS, label_mark, position, related_mark
 from whenthen.schemas.list_filters import DOCUMENT_FILTERS, document_test, has_key_parts, is_about, row_text_test
@@ -31,7 +31,6 @@ LEAST_ID_CHARS = 4  #: of an id prefix
 MOST_IDS = 1000  #: that begin with a prefix; where there are more, rows are found by something else and compared
 MOST_BYTES = 8 << 20  #: of the rows of an answer
 MOST_EVENTS = 200  #: of which reasons are counted in one answer
-MOST_POINTS = 20_000  #: of counts over time
 _FIRST_READ, _MOST_READ = 64, 2000
 _WILD = re.compile(r"[*?\[]")
 _ID = re.compile(r"[0-9A-Za-z_-]{1,128}")  #: of a run, as part of a place
@@ -167,56 +166,14 @@ class HistoryReader:
             InvalidInput: a field is none of the kind's, or it would be too many numbers.
             HistoryUnavailable: the database can not be used now.
         """
-        fields = _kind(kind).fields
-        fixed = dict(equal or {})
-        for name in (*fixed, *([by] if by else [])):
-            if name not in fields:
-                raise InvalidInput(f"{kind} are counted by {' and '.join(fields)}, not by {name[:40]!r}", path=("by",))
-        if step_hours < 1 or until_us <= since_us:
-            raise InvalidInput("counts need an hour or more a step, and an end after the beginning", path=("until",))
-        table = tables.tallies
-        asked = {*fixed, *([by] if by else [])}
-        level = sum(1 << number for number, name in enumerate(fields) if name in asked)
-        columns = dict(zip(fields, (table.c.first, table.c.second), strict=False))
-
-        def part(level: int, first_hour: int, end_hour: int) -> sa.Select[Any]:
-            # with the first field fixed the primary key leaves the fewest rows, and not the index by hour; the sum keeps SQLite from that one
-            hour = table.c.hour + 0 if fields[0] in fixed and fixed.keys() != set(fields) else table.c.hour
-            where = [
-                table.c.kind == kind,
-                table.c.level == level,
-                hour >= first_hour,
-                hour < end_hour,
-                *(columns[name] == text for name, text in fixed.items()),
-            ]
-            if not asked:
-                where += [table.c.first == "", table.c.second == ""]
-            value = columns[by] if by else sa.literal_column("''")
-            return sa.select(table.c.hour.label("hour"), value.label("value"), table.c.count.label("count")).where(
-                *where
-            )
-
-        first_hour, end_hour = since_us // HOUR_US, -(-until_us // HOUR_US)
-        first_day, end_day = -(-first_hour // DAY_HOURS) * DAY_HOURS, end_hour // DAY_HOURS * DAY_HOURS
-        if step_hours % DAY_HOURS == 0 and first_day < end_day:
-            parts = [
-                part(level + tables.DAY_LEVELS, first_day, end_day),
-                *([part(level, first_hour, first_day)] if first_hour < first_day else []),
-                *([part(level, end_day, end_hour)] if end_day < end_hour else []),
-            ]
-        else:
-            parts = [part(level, first_hour, end_hour)]
-        rows = sa.union_all(*parts).subquery("counted")
-        start: sa.ColumnElement[int] = sa.literal_column(
-            f"(counted.hour / {int(step_hours)}) * {int(step_hours)}", sa.BigInteger()
-        )
-        groups = [sa.text("start"), *([sa.text("value")] if by else [])]
-        values = [rows.c.value.label("value")] if by else []
-        select = (
-            sa.select(start.label("start"), *values, sa.func.sum(rows.c.count).label("total"))
-            .group_by(*groups)
-            .order_by(*groups)
-            .limit(MOST_POINTS + 1)
+        select = tally_query(
+            kind,
+            _kind(kind).fields,
+            since_us=since_us,
+            until_us=until_us,
+            by=by,
+            equal=equal or {},
+            step_hours=step_hours,
         )
         with self._database.reading() as connection:
             found = [

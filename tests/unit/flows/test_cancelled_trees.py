@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import sys
 import threading
 import time
@@ -14,9 +15,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.patience import eventually, limit
-from whenthen import flow, task
+from whenthen import flow, tags, task
 from whenthen.flows.execution import thread_pool
-from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate, Stopped
+from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate, Stopped, repeat_lost_stops
 from whenthen.flows.execution.reporter import REPORTER
 from whenthen.flows.execution.steps import Pause
 from whenthen.flows.execution.thread_pool import WorkerPool
@@ -299,6 +300,53 @@ def test_a_coroutine_that_does_not_await_is_stopped_all_the_same(task_timeout: f
     assert ended.wait(limit(10))
 
 
+@pytest.mark.parametrize(("task_timeout", "name"), [(None, "Cancelled"), (limit(0.1), "TimedOut")])
+def test_a_stop_that_the_interpreter_ignores_comes_again(task_timeout: float | None, name: str) -> None:
+    """As the callbacks of weak references do that are called in the midst of other code, for objects that are nobody's any more."""
+    lost: list[type[BaseException]] = []
+    ended = threading.Event()
+
+    class Thing:
+        def __del__(self) -> None:
+            try:
+                while True:
+                    time.sleep(0.001)
+            except BaseException as stop:
+                lost.append(type(stop))
+                raise
+
+    def work() -> None:
+        try:
+            for _ in range(2):
+                Thing()
+            while True:
+                time.sleep(0.001)
+        finally:
+            ended.set()
+
+    hook = sys.unraisablehook
+    try:
+        assert ended_by(task_timeout, work).name == name
+        assert ended.wait(limit(10))
+    finally:
+        sys.unraisablehook = hook
+    assert lost == [Stopped, Stopped]
+
+
+def test_what_is_ignored_and_is_no_stop_is_heard_by_who_heard_it_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda ignored: heard.append(ignored.exc_type))
+
+    class Thing:
+        def __del__(self) -> None:
+            raise ValueError
+
+    repeat_lost_stops()
+    repeat_lost_stops()
+    Thing()
+    assert heard == [ValueError]
+
+
 def test_a_stop_in_the_callback_by_which_a_coroutine_goes_on_ends_it() -> None:
     seen: list[str] = []
 
@@ -329,6 +377,88 @@ def test_a_stop_in_the_callback_by_which_a_coroutine_goes_on_ends_it() -> None:
     thread.start()
     thread.join(limit(10))
     assert seen == ["cleaned up", "ended"]
+
+
+@pytest.mark.parametrize("lost", range(12))
+def test_a_stop_between_two_callbacks_of_the_event_loop_ends_the_coroutine_and_its_tasks(
+    lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The callback that the loop has just taken up is lost then: the first step of a task, or its next one."""
+    seen: list[str] = []
+    make_loop = asyncio.new_event_loop
+    rounds = itertools.count()
+
+    def made() -> Any:
+        loop: Any = make_loop()
+        one_round = loop._run_once
+
+        def stopped_once() -> None:
+            if loop._ready and next(rounds) == lost:
+                loop._ready.popleft()
+                raise Stopped
+            one_round()
+
+        loop._run_once = stopped_once
+        return loop
+
+    monkeypatch.setattr(asyncio.events, "new_event_loop", made)
+
+    async def child(name: str) -> None:
+        try:
+            while True:
+                await asyncio.sleep(0)
+        finally:
+            with tags("of this context"):
+                await asyncio.sleep(0.001)
+            seen.append(name)
+
+    async def work() -> None:
+        await asyncio.gather(child("one"), child("other"))
+
+    def run() -> None:
+        with pytest.raises(Stopped):
+            run_coroutine(work())
+        seen.append("ended")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(limit(10))
+    assert seen[-1:] == ["ended"]
+    assert len(seen) in (1, 3)  # what has begun has cleaned up
+
+
+def test_an_event_loop_is_made_and_closed_where_no_stop_can_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def note(what: str) -> None:
+        gate = GATES.gate
+        seen.append((what, gate is not None and gate.is_open))
+
+    class Runner(asyncio.Runner):
+        def get_loop(self) -> Any:
+            note("made")
+            return super().get_loop()
+
+        def run(self, *args: Any, **options: Any) -> Any:
+            note("made")
+            return super().run(*args, **options)
+
+        def close(self) -> None:
+            note("closed")
+            super().close()
+
+    monkeypatch.setattr(asyncio, "Runner", Runner)
+
+    @task
+    async def work() -> None:
+        note("works")
+
+    @flow
+    def run() -> None:
+        work.submit().result(timeout=limit(60))
+
+    run()
+    assert seen == [("made", False), ("works", True), ("closed", False)]
 
 
 def test_threads_are_started_where_no_stop_can_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,13 +35,14 @@ from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.monitoring.monitoring_app import PROBES, answer_probe
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.monitoring.source_routes import source_router
+from whenthen.engine.http.monitoring.state_routes import state_router
 from whenthen.engine.http.openapi import complete
 from whenthen.engine.http.pages.page_frame import PageFrame, is_page
 from whenthen.engine.http.pages.page_router import page_routers
 from whenthen.engine.http.rate_limits import Network, RateLimits
 from whenthen.engine.http.request_origin import RequestOrigin
 from whenthen.engine.http.routed_paths import raw_path, routed_path
-from whenthen.engine.http.routes import api_router, as_response, state_router
+from whenthen.engine.http.routes import api_router, as_response
 from whenthen.engine.http.rule_set_routes import rule_set_router
 from whenthen.engine.http.shared.shared_routes import shared_router
 from whenthen.engine.metrics import Metrics

@@ -34,13 +34,12 @@ from whenthen.engine.http.models.request_models import (
     read_state_request,
     read_suspend_request,
 )
-from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE, answer_probe
 from whenthen.engine.http.routed_paths import Named
 from whenthen.engine.http.shared.route_tools import linked as _linked
 from whenthen.engine.http.shared.route_tools import optional_body as _optional
 from whenthen.schemas.errors import InvalidInput
 
-__all__ = ["api_router", "as_response", "state_router"]
+__all__ = ["api_router", "as_response"]
 
 Before = Annotated[str | None, Query(max_length=512, description="The `next` of the page before.")]
 Moment = Annotated[str, Query(max_length=64, description="A time, or how long ago: `7d`.")]
@@ -464,38 +463,6 @@ def api_router(api: Api, budget: BodyBudget, long_queries: LongQueries) -> APIRo
         asked = read_key(key or [])
         async with long_queries.turn():
             return await api.why(automation, event=event, key=asked, at=at)
-
-    return router
-
-
-def state_router(api: Api) -> APIRouter:
-    """What probes, Prometheus and generators of documentation ask; no token is needed. `app` answers `PROBES` before: here they
-    are for the document."""
-    router = APIRouter(tags=["server"], route_class=ScopedRoute)
-
-    def probed(path: str) -> Response:
-        answer = answer_probe(path, missing=api.ready, notes=api.notes)
-        return Response(answer.body, answer.status, media_type="application/json")
-
-    @router.get("/healthz", response_model=answers.Health)
-    async def healthz() -> Response:
-        """Whether the process runs."""
-        return probed("/healthz")
-
-    @router.get("/readyz", response_model=answers.Readiness)
-    async def readyz() -> Response:
-        """Whether requests can be served; 503 names what is missing."""
-        return probed("/readyz")
-
-    @router.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
-        """Prometheus' text form."""
-        return Response(api.metrics(), media_type=METRICS_TYPE)
-
-    @router.get("/asyncapi.json", response_class=Response)
-    async def asyncapi() -> Response:
-        """The subjects and messages of the streams, as an AsyncAPI document."""
-        return Response(await api.asyncapi(), media_type="application/json")
 
     return router
 

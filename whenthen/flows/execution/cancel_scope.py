@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Final, Protocol
 
-__all__ = ["GATES", "RAISE_IN_THREAD", "STOPPED", "UNHEARD_S", "CancelScope", "Cancelling", "StopGate", "Stopped"]
+from whenthen.flows.clock import sleep
+
+__all__ = [
+    "GATES",
+    "RAISE_IN_THREAD",
+    "STOPPED",
+    "UNHEARD_S",
+    "CancelScope",
+    "Cancelling",
+    "StopGate",
+    "Stopped",
+    "repeat_lost_stops",
+]
 
 UNHEARD_S = (
     0.5  #: after which a coroutine that was cancelled, and whose event loop has not got to it, is taken to be busy
 )
+LOST_LOOK_S: Final = 0.002  #: how often it is looked whether the interpreter is done with ignoring a stop
 
 
 class Stopped(BaseException):
@@ -106,13 +121,14 @@ class StopGate:
     which the coroutine goes on.
     """
 
-    __slots__ = ("coroutine", "ident", "is_open", "lock", "requested")
+    __slots__ = ("coroutine", "ident", "is_open", "lock", "lost", "requested")
 
     def __init__(self) -> None:
         self.ident = ctypes.c_ulong(threading.get_ident())
         self.lock = threading.Lock()
         self.is_open = False
         self.requested = False
+        self.lost = False  #: the interpreter has just ignored a stop
         self.coroutine: Cancelling | None = None  #: that its event loop runs
 
     def __enter__(self) -> None:
@@ -151,6 +167,7 @@ class StopGate:
     def stop(self) -> bool:
         """Tell the thread to stop. False where a coroutine is told: ask again after `UNHEARD_S`, since one that is busy between two awaits
         has not heard of it, and is then stopped as other code is."""
+        repeat_lost_stops()
         told = self.coroutine
         if told is not None and not told.asked:
             told.ask()
@@ -170,3 +187,35 @@ class _Gates(threading.local):
 
 
 GATES = _Gates()
+
+
+def repeat_lost_stops() -> None:
+    """From now on a stop comes again that was raised where the interpreter ignores what is raised: in `__del__`, or in the callback of a weak
+    reference, both of which may run in the midst of any other code. To be called before a thread is told to stop."""
+    hook = sys.unraisablehook
+    if not isinstance(hook, _LostStops):  # or somebody has put another one above it, which calls it
+        sys.unraisablehook = _LostStops(hook)
+
+
+class _LostStops:
+    """Hears of all that is ignored, and passes on what is no stop."""
+
+    def __init__(self, before: Callable[[Any], object]) -> None:
+        self._before = before
+
+    def __call__(self, ignored: Any) -> None:
+        gate = GATES.gate
+        if gate is None or not issubclass(ignored.exc_type, Stopped):
+            self._before(ignored)
+            return
+        # without the locks of `threading`, which may be held by what this interrupts
+        _thread.start_new_thread(_stop_again, (gate,))
+        # with no call behind it: who sees it knows that this function, in which a stop would be lost as well, has ended
+        gate.lost = True
+
+
+def _stop_again(gate: StopGate) -> None:
+    while not gate.lost:
+        sleep(LOST_LOOK_S)
+    gate.lost = False
+    gate.stop()

@@ -26,6 +26,7 @@ from whenthen.flows.execution.cancel_scope import (
     CancelScope,
     StopGate,
     Stopped,
+    repeat_lost_stops,
 )
 from whenthen.flows.execution.run_contexts import WORKER
 from whenthen.flows.execution.steps import Call, Pause, WaitFor
@@ -438,6 +439,7 @@ class WorkerPool:
         """
         own = threading.get_ident()
         limit = steady() + GRACE_S
+        repeat_lost_stops()
         self._alarms.ring_all()
         tell_at: dict[
             tuple[int, int], float

@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine
-from contextvars import copy_context
-from typing import Any
+from contextvars import Context, copy_context
+from functools import partial
+from typing import Any, cast
 
 from whenthen.flows.execution.cancel_scope import GATES, UNHEARD_S, CancelScope, StopGate, Stopped
 
@@ -27,19 +28,31 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """The result of `coroutine`, in an event loop of this thread. Where the thread can be stopped, that cancels the coroutine, also when
-    the stop comes in a callback of the event loop, which would log it and go on."""
+    the stop comes in a callback of the event loop, which would log it and go on, or between two of them. The loop is made and closed where
+    no stop can come."""
     gate = GATES.gate
+    was_open = gate is not None and gate.is_open
     cancelled = _Cancelled()
+    context = copy_context()
 
     async def cancellable() -> Any:
         cancelled.of(asyncio.current_task())
         asyncio.get_running_loop().set_exception_handler(cancelled.on_error)
-        with gate.runs(cancelled) if gate is not None else contextlib.nullcontext():
+        if gate is None:
+            return await coroutine
+        with gate.runs(cancelled), gate if was_open else contextlib.nullcontext():
             return await coroutine
 
     around = cancellable()
     try:
-        return asyncio.run(around)
+        with contextlib.nullcontext() if gate is None else gate.closed(), asyncio.Runner() as runner:
+            try:
+                return runner.run(around, context=context)
+            except Stopped:
+                if gate is not None:
+                    gate.__exit__()
+                _end_tasks(runner.get_loop(), context)
+                raise
     except asyncio.CancelledError:
         if cancelled.heard:
             raise Stopped from None
@@ -47,6 +60,28 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     finally:
         around.close()  # when the stop came before they were begun
         coroutine.close()
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop, context: Context) -> None:
+    """Cancel the tasks that a stop has left in `loop`, and wait until they have cleaned up. When it came between two callbacks, the loop has
+    lost the one that it had just taken up; a task that was to go on by that would never hear that it is cancelled."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))  # meanwhile each goes on that has a callback
+    for task in list(tasks):
+        if not task.done() and getattr(task, "_must_cancel", False):
+            other = loop.create_task(cast("Coroutine[Any, Any, Any]", task.get_coro()), context=context)
+            other.cancel()
+            other.add_done_callback(partial(_end_for, task))
+            tasks.add(other)
+    if tasks:
+        loop.run_until_complete(asyncio.wait(tasks))
+
+
+def _end_for(task: asyncio.Task[Any], _other: asyncio.Task[Any]) -> None:
+    """Another task has gone on with the coroutine of `task`, to its end."""
+    asyncio.Future.cancel(task)
 
 
 class _Cancelled:

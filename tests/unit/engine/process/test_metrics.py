@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from whenthen.engine import http
+from whenthen.engine import http, metric_series
 from whenthen.engine import metrics as module
 from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.metrics import REFUSALS, Metrics
@@ -205,7 +205,7 @@ def test_an_action_of_a_type_that_its_automation_has_no_more_goes_with_the_next_
 def test_series_that_are_made_ahead_are_bounded_and_the_rest_is_made_when_it_is_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "MOST_AHEAD", 4)
+    monkeypatch.setattr(metric_series, "MOST_AHEAD", 4)
     metrics = Metrics(version="1")
     names = [f"a{number}" for number in range(6)]
     metrics.take_rules(dict.fromkeys(names), {})

@@ -1,7 +1,7 @@
 """What probes and Prometheus ask of a process that has no other HTTP server: `/metrics`, `/healthz`, `/readyz`.
 
 Built by `engine.process.wiring.monitoring_server`, at an address of its own. Plain ASGI: nothing here reads a body, a query or a secret. The
-answers are those of the same paths of the API (`routes.state_router`).
+answers are those of the same paths of the API (`state_routes`).
 """
 
 from __future__ import annotations
