@@ -10,11 +10,13 @@ from importlib.resources import files
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.patience import limit
 
 __all__ = ["chromium", "faults_of_access", "looking"]
+
+expect.set_options(timeout=limit(5) * 1000)
 
 _WORDS = [
     "--no-sandbox",

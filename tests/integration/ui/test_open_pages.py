@@ -105,19 +105,20 @@ def test_what_a_form_did_is_told_once(page: Page) -> None:
 
 def test_a_stream_that_is_refused_is_asked_for_again(browser: Browser, served: Served, session: StorageState) -> None:
     with looking(browser, served.url, refused=(503,), storage_state=session) as page:
-        refused: list[str] = []
+        refusing = True
 
         def answer(route: Route) -> None:
-            if refused:
-                route.continue_()
-            else:
-                refused.append(route.request.url)
+            if refusing:
                 route.fulfill(status=503, body="too many watch")
+            else:
+                route.continue_()
 
         page.route("**/api/stream?*", answer)
         page.goto("/events")
         expect(page.locator("#live")).to_have_text("reconnecting")
+        refusing = False
         expect(page.locator("#live")).to_have_text("live", timeout=LATER)
+        page.unroute_all(behavior="ignoreErrors")
 
 
 def test_who_is_logged_out_meanwhile_is_told(browser: Browser, served: Served) -> None:
