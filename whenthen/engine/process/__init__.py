@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from whenthen.engine.process.asyncapi.asyncapi_document import (
-    asyncapi_document,
-)
 from whenthen.engine.process.log_output import (
     configure_logs,
+)
+from whenthen.engine.process.queries.asyncapi_query import (
+    asyncapi_document,
 )
 from whenthen.engine.process.roles import (
     Role,

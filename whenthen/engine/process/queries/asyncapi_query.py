@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 
 from whenthen import __version__
-from whenthen.engine.process.asyncapi.asyncapi_document import asyncapi_document
 
-__all__ = ["AsyncApiQuery"]
+__all__ = ["AsyncApiQuery", "asyncapi_document"]
+
+
+def asyncapi_document(version: str) -> bytes:
+    """See `engine.process.asyncapi`, whose models of all messages are there for the document alone: a start does not wait for them."""
+    from whenthen.engine.process.asyncapi.asyncapi_document import asyncapi_document as made
+
+    return made(version)
 
 
 class AsyncApiQuery:
