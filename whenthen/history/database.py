@@ -13,7 +13,6 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -32,6 +31,8 @@ KNOWN_REVISIONS = (
     "0005",
 )  #: of the migrations, the last one is what this version needs
 BUSY_S = 5.0  #: until a locked database is an error
+OPENING_S = 30.0  #: until it is when the database is opened: another process may be making its tables
+_TIMES = 20  #: that a new file is in use each time
 CACHE_KIB = 64 << 10
 _READING = "whenthen_reading"
 _LOCK = 0x7768656E  #: of PostgreSQL's advisory locks, held while tables are made
@@ -147,14 +148,13 @@ class Database:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
-            engine = self._make_engine()
+            first = self._make_engine(OPENING_S)
             try:
-                self._migrate(engine)
-            except BaseException:
-                engine.dispose()
-                raise
-            self._engine, self._inode = engine, self._file()
-            return engine
+                self._migrate(first)
+            finally:
+                first.dispose()
+            self._engine, self._inode = self._make_engine(BUSY_S), self._file()
+            return self._engine
 
     def _file(self) -> tuple[int, int] | None:
         """Which file the path leads to; a connection goes on writing to one that was deleted."""
@@ -166,7 +166,8 @@ class Database:
             return None
         return found.st_dev, found.st_ino
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self, busy_s: float) -> Engine:
+        """Connections that wait so long for a lock."""
         if self._path is None:
             return sa.create_engine(
                 self._url,
@@ -175,7 +176,7 @@ class Database:
                 connect_args={
                     "connect_timeout": 5,
                     "application_name": "whenthen",
-                    "options": "-c statement_timeout=60000 -c lock_timeout=5000",
+                    "options": f"-c statement_timeout=60000 -c lock_timeout={busy_s * 1000:.0f}",
                 },
             )
         if not self._path.exists():
@@ -184,7 +185,7 @@ class Database:
                 Path(name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # said when it is opened
                 os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
-        engine = sa.create_engine(self._url, connect_args={"timeout": BUSY_S, "check_same_thread": False})
+        engine = sa.create_engine(self._url, connect_args={"timeout": busy_s, "check_same_thread": False})
         sa.event.listen(engine, "connect", _prepare_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -229,10 +230,10 @@ def _reason(error: BaseException | None) -> str:
     return _POSTGRES_REASONS.get(state) or _POSTGRES_REASONS.get(state[:2]) or "unreachable"
 
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
+def _prepare_sqlite(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # transactions begin where SQLAlchemy says so
+    _write_ahead(connection)
     for pragma in (
-        "journal_mode=WAL",
         "synchronous=NORMAL",
         f"cache_size=-{CACHE_KIB}",
         "temp_store=MEMORY",
@@ -240,6 +241,21 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
         f"journal_size_limit={64 << 20}",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have the file written ahead, as it is from then on. Of those who open a new file at once SQLite refuses this to all but one, and lets
+    none of them wait, as it lets who wants to write.
+    """
+    for left in reversed(range(_TIMES)):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not left:
+                raise
+        connection.execute("BEGIN EXCLUSIVE").close()
+        connection.execute("ROLLBACK").close()
 
 
 def _begin_sqlite(connection: Connection) -> None:

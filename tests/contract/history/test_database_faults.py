@@ -6,12 +6,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from tests.contract.history.history_messages import IDENTITY, event, project
+from tests.patience import eventually
 from tests.postgres import Postgres, postgres
 from whenthen.history import Database, HistoryQuery, HistoryReader, HistoryUnavailable, Projection
 from whenthen.history.database import KNOWN_REVISIONS, MIGRATIONS
@@ -102,6 +104,29 @@ def test_a_locked_database_is_written_once_the_lock_is_gone(tmp_path: Path, monk
     project(Projection(database), "EVENTS", event(2))
     assert count(database) == 2
     database.close()
+
+
+def test_a_new_file_that_another_process_writes_first_is_opened_once_that_is_done(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def trace(connection: sqlite3.Connection, _: object) -> None:
+        connection.set_trace_callback(said.append)
+
+    other = sqlite3.connect(tmp_path / "history.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE theirs (number INTEGER)")
+    database = Database(tmp_path / "history.db")
+    sa.event.listen(sa.Pool, "connect", trace)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            counted = pool.submit(count, database)
+            eventually(lambda: "BEGIN EXCLUSIVE" in said or counted.done())
+            other.execute("COMMIT")
+            other.close()
+            assert counted.result() == 0
+    finally:
+        sa.event.remove(sa.Pool, "connect", trace)
+        database.close()
 
 
 def test_a_file_that_is_no_database_is_said_to_be_damaged_and_left_alone(tmp_path: Path) -> None:
