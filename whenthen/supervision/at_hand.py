@@ -108,15 +108,16 @@ def noted(at_hand: AtHand, kind: Work, text: bytes, work: Coroutine[Any, Any, T]
     """Await `work`, with a note for as long as it has the event loop: it is taken away whenever the work waits."""
     thrown: BaseException | None = None
     sent: Any = None
+    begin, words = at_hand.begin, at_hand._words  # twice for every request
     while True:
-        at_hand.begin(kind, text)
+        begin(kind, text)
         try:
             waits_for = work.send(sent) if thrown is None else work.throw(thrown)
         except StopIteration as done:
             result: T = done.value
             return result
         finally:
-            at_hand.nothing()
+            words[KIND] = 0
         sent = thrown = None
         try:
             sent = yield waits_for

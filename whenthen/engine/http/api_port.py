@@ -7,7 +7,7 @@ Every method that names a thing raises `NotFound` when there is none, and any ma
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from whenthen.engine.bus.connection import Ack
@@ -27,7 +27,7 @@ from whenthen.schemas.events import Event
 from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import Request, Translation
 
-__all__ = ["Api", "LiveStream"]
+__all__ = ["Api", "Hook", "LiveStream"]
 
 
 class LiveStream(Protocol):
@@ -40,6 +40,32 @@ class LiveStream(Protocol):
         """The client is gone; called in any case, and waits for nothing."""
 
 
+class Hook(Protocol):
+    """A webhook in force."""
+
+    @property
+    def methods(self) -> Collection[str]:
+        """The methods that its sender uses, POST or others."""
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """How often one source may call it."""
+
+    @property
+    def body_limit(self) -> int | None:
+        """The most bytes of a body; None where the server's own limit counts."""
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether requests to it are verified by public keys."""
+
+    def check_head(self, request: Request, now: datetime) -> None:
+        """Refuse a request that its headers alone show to be nobody's, before its body is read. Raises as `translate`."""
+
+    def translate(self, request: Request, now: datetime) -> Translation:
+        """Verify a request and translate it. Raises Refused (its `status`), UnsupportedMediaType, InvalidInput."""
+
+
 class Api(Protocol):
     """Everything that a request can ask for."""
 
@@ -48,24 +74,14 @@ class Api(Protocol):
     async def publish(self, event: Event) -> Ack:
         """Store one event; returns once JetStream acknowledged it. Raises BusUnavailable, InvalidEvent (too large)."""
 
-    def check_head(self, webhook: str, request: Request) -> None:
-        """Refuse a request that its headers alone show to be nobody's, before its body is read. Raises as `translate`."""
-
-    def translate(self, webhook: str, request: Request) -> Translation:
-        """Verify a request to a webhook and translate it. Raises NotFound, Refused (its `status`), UnsupportedMediaType,
-        InvalidInput."""
-
-    def needs_keys(self, webhook: str) -> bool:
-        """Whether requests to it are verified by public keys. Raises NotFound."""
+    def hook(self, name: str) -> Hook | None:
+        """A webhook in force; None when none is named so."""
 
     async def fetch_keys(self, webhook: str, request: Request) -> None:
         """Fetch the public keys that a request needs and that are not at hand; one that can not be fetched is left out."""
 
     def confirm(self, webhook: str, asked: Translation) -> None:
         """A verified request asks for a subscription to be confirmed; done beside it, where the webhook wants that."""
-
-    def hook_body_limit(self, webhook: str) -> int | None:
-        """The most bytes of a body; None where the server's own limit counts. Raises NotFound."""
 
     def heard(self, webhook: str) -> None:
         """A webhook took a request."""
@@ -92,12 +108,6 @@ class Api(Protocol):
 
     def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
         """A request was refused; `who` is the address that it came from."""
-
-    def rate_limit(self, webhook: str) -> RateLimit | None:
-        """How often one source may call the webhook. Raises NotFound."""
-
-    def hook_methods(self, webhook: str) -> Collection[str]:
-        """The methods that the webhook's sender uses, POST or others. Raises NotFound."""
 
     def hook_names(self) -> Collection[str]:
         """Names of the webhooks in force."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -183,7 +183,7 @@ class HttpApp:
 
     def _noted(self, path: str, answering: Coroutine[Any, Any, int | None]) -> Awaitable[int | None]:
         """Answer a request with a note of its path for as long as it has the event loop."""
-        return noted(self._at_hand, Work.REQUEST, path[:_NOTED_CHARS].encode(errors="replace"), answering)
+        return noted(self._at_hand, Work.REQUEST, _note_of(path[:_NOTED_CHARS]), answering)
 
     async def _refusal(self, scope: Scope, path: str) -> Answer | None:
         """The answer to what is refused for where it comes from, for who sends it, or for a body that is not JSON."""
@@ -223,6 +223,11 @@ class HttpApp:
                 raise
             # answered and logged by the handler of unexpected errors, after which Starlette raises it again
         return status
+
+
+@lru_cache(maxsize=256)
+def _note_of(path: str) -> bytes:
+    return path.encode(errors="replace")
 
 
 def _hook_name(scope: Scope) -> str:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, send_answer
-from whenthen.engine.http.api_port import Api
+from whenthen.engine.http.api_port import Api, Hook
 from whenthen.engine.http.bodies import (
     BodyBudget,
     ClientGone,
@@ -164,20 +164,18 @@ class Ingest:
 
     async def _hook(self, scope: Scope, receive: Receive, send: Send, name: str) -> int | None:
         share = self._budget.share()
-        source = f"webhook:{name}"
+        source = "webhook"
         request: Request | None = None
         try:
-            if name not in self._api.hook_names():
-                source = "webhook"
-                near = near_names(name, self._api.hook_names())
-                raise NotFound(f'no webhook is named "{name[:200]}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+            hook = self._found(name)
+            source = f"webhook:{name}"
             method = scope["method"]
-            if method != "POST" and method not in self._api.hook_methods(name):
-                allowed = ", ".join(sorted(self._api.hook_methods(name)))
+            if method != "POST" and method not in hook.methods:
+                allowed = ", ".join(sorted(hook.methods))
                 raise HttpError(
                     405, "method_not_allowed", f"this webhook is called with {allowed}", (b"allow", allowed.encode())
                 )
-            limit = self._api.rate_limit(name)
+            limit = hook.rate_limit
             if limit is not None:
                 self._rates.check(name, limit, scope)
             headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
@@ -196,16 +194,16 @@ class Ingest:
                 request.trace = trace_of(scope)
             if self._rates.behind_proxies:
                 request.from_proxy = self._rates.from_proxy(scope)
-            needs_keys = self._api.needs_keys(name)
-            if needs_keys:
+            if hook.needs_keys:
                 await self._api.fetch_keys(name, request)
-            self._api.check_head(name, request)
+            hook.check_head(request, self._clock())
             # what comes with other methods says all in its headers and its address
-            most = (self._api.hook_body_limit(name) or self._body_limit) if method == "POST" else 0
+            most = (hook.body_limit or self._body_limit) if method == "POST" else 0
             request.body = await read_body(receive, most, headers.get("content-length"), share)
-            if needs_keys:
+            hook = self._found(name)  # as it is now: while the body came, other rules may have come into force
+            if hook.needs_keys:
                 await self._api.fetch_keys(name, request)
-            result = self._api.translate(name, request)
+            result = hook.translate(request, self._clock())
             share.take(result.extra_bytes)
         except ClientGone:
             return None
@@ -228,6 +226,13 @@ class Ingest:
             return await self._publish(scope, send, result.events, source, result.dropped)
         finally:
             share.give_back()
+
+    def _found(self, name: str) -> Hook:
+        found = self._api.hook(name)
+        if found is None:
+            near = near_names(name, self._api.hook_names())
+            raise NotFound(f'no webhook is named "{name[:200]}"' + (f'; did you mean "{near[0]}"?' if near else ""))
+        return found
 
     def _read(self, data: Any, trace: dict[str, str] | None) -> list[Event]:
         now = self._clock()

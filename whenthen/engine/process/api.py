@@ -108,15 +108,10 @@ class ServerApi:
         self.list_refused = kept.list_refused
         self.try_request = WebhookTrials(rule_registry, clock=clock).try_request
         self.resend = audited(audit, "requests-resent", kept.resend, told=lambda report: f"{report.sent} sent")
-        self.check_head = intake.check_head
-        self.translate = intake.translate
-        self.needs_keys = intake.needs_keys
         self.fetch_keys = intake.fetch_keys
         self.confirm = intake.confirm
-        self.hook_body_limit = intake.hook_body_limit
+        self.hook = intake.hook
         self.hook_names = intake.hook_names
-        self.hook_methods = intake.hook_methods
-        self.rate_limit = intake.rate_limit
 
         self.note_refusal = intake.note_refusal
         history = HistoryQuestions(bus, clock)

@@ -348,7 +348,7 @@ def test_a_wrong_token_of_a_webhook_is_refused_before_the_body_is_read() -> None
     async def work() -> None:
         async with running() as server:
 
-            def check(webhook: str, asked: Any) -> None:
+            def check(asked: Any) -> None:
                 assert asked.body == b""
                 raise Refused("x-token is missing", status=401)
 

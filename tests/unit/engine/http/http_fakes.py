@@ -184,6 +184,30 @@ def metrics_of(webhook: str) -> Metrics:
     return metrics
 
 
+class FakeHook:
+    """The webhook of a `FakeApi`, which decides itself."""
+
+    needs_keys = False
+    body_limit = None
+
+    def __init__(self, api: FakeApi) -> None:
+        self.api = api
+
+    @property
+    def methods(self) -> Collection[str]:
+        return self.api.methods
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        return self.api.limit
+
+    def check_head(self, request: Request, now: datetime) -> None:
+        self.api.check_head(request)
+
+    def translate(self, request: Request, now: datetime) -> Translation:
+        return self.api.translate(request)
+
+
 @dataclass
 class FakeApi:
     """A webhook named `orders` (a token in a header); deployment `loader`."""
@@ -209,10 +233,10 @@ class FakeApi:
         self.stored.setdefault(event.id, event)
         return Ack(len(self.order), duplicate)
 
-    def check_head(self, webhook: str, request: Request) -> None:
+    def check_head(self, request: Request) -> None:
         """Nothing is known of a request before its body is there."""
 
-    def translate(self, webhook: str, request: Request) -> Translation:
+    def translate(self, request: Request) -> Translation:
         if request.headers.get("x-token") != "right":
             raise Refused("x-token does not hold the token", status=401)
         if request.query.get("crash"):
@@ -261,23 +285,14 @@ class FakeApi:
     async def try_request(self, webhook: str, request: Request) -> answers.TriedRequest:
         return answers.TriedRequest(events=[], dropped=[], answer=None, proof="")
 
-    def needs_keys(self, webhook: str) -> bool:
-        return False
-
     async def fetch_keys(self, webhook: str, request: Request) -> None:
         pass
 
     def confirm(self, webhook: str, asked: Translation) -> None:
         pass
 
-    def hook_body_limit(self, webhook: str) -> int | None:
-        return None
-
-    def rate_limit(self, webhook: str) -> RateLimit | None:
-        return self.limit
-
-    def hook_methods(self, webhook: str) -> Collection[str]:
-        return self.methods
+    def hook(self, name: str) -> FakeHook | None:
+        return FakeHook(self) if name in self.hook_names() else None
 
     def hook_names(self) -> Collection[str]:
         return {"orders"}

@@ -546,7 +546,7 @@ def test_a_request_to_a_webhook_hands_its_trace_to_the_translation() -> None:
 
 def test_that_a_webhook_has_no_secret_is_logged_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
     class Unset(FakeApi):
-        def check_head(self, webhook: str, request: Request) -> None:
+        def check_head(self, request: Request) -> None:
             raise SecretUnreadable("no secret can be read", status=403) from NotFound("SHOP_SECRET is not set")
 
     api = Unset()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ from http_fakes import NOW, FakeApi, app_over
 
 from whenthen.actions.http.signatures import signature_headers
 from whenthen.schemas.webhooks import Webhook
-from whenthen.sources import Request, Translation, WebhookTranslator, builtin_names, find_provider
+from whenthen.sources import WebhookTranslator, builtin_names, find_provider
 
 LARGE = b" " * 25_000_000
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -30,14 +29,8 @@ class Hooks(FakeApi):
         webhook = Webhook.model_validate({"name": "orders", **self.webhook})
         self.translator = WebhookTranslator(webhook, resolve_secret=lambda _: SECRET)
 
-    def check_head(self, webhook: str, request: Request) -> None:
-        self.translator.check_head(request, NOW)
-
-    def translate(self, webhook: str, request: Request) -> Translation:
-        return self.translator.translate(request, NOW)
-
-    def hook_methods(self, webhook: str) -> Collection[str]:
-        return self.translator.methods
+    def hook(self, name: str) -> WebhookTranslator:
+        return self.translator
 
 
 def ask(

@@ -12,8 +12,7 @@ from whenthen.engine.process.commands.public_fetch import PublicFetch
 from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.schemas.events import Event
-from whenthen.schemas.webhooks import RateLimit
-from whenthen.sources import Request, Translation
+from whenthen.sources import Request, Translation, WebhookTranslator
 
 __all__ = ["Intake"]
 
@@ -50,16 +49,9 @@ class Intake:
         self._positions.add(event.id, ack.seq)
         return ack
 
-    def check_head(self, webhook: str, request: Request) -> None:
-        """Verify what a request without its body proves."""
-        self._rule_registry.webhook(webhook).check_head(request, self._clock())
-
-    def translate(self, webhook: str, request: Request) -> Translation:
-        """Verify a request to a webhook and translate it."""
-        return self._rule_registry.webhook(webhook).translate(request, self._clock())
-
-    def needs_keys(self, webhook: str) -> bool:
-        return self._rule_registry.webhook(webhook).needs_keys
+    def hook(self, name: str) -> WebhookTranslator | None:
+        """See `Api.hook`."""
+        return self._rule_registry.now.webhooks.get(name)
 
     async def fetch_keys(self, webhook: str, request: Request) -> None:
         """Fetch the public keys that a request is verified by."""
@@ -76,18 +68,9 @@ class Intake:
         else:
             log.warning("webhook %s: %s; to confirm it, open %s", webhook, asked.dropped[0], asked.confirm)
 
-    def hook_body_limit(self, webhook: str) -> int | None:
-        return self._rule_registry.webhook(webhook).body_limit
-
     def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
         """Put a refused request on record."""
         self._audit.note("request-refused", what=source, who=who, detail=detail, cause=reason)
-
-    def rate_limit(self, webhook: str) -> RateLimit | None:
-        return self._rule_registry.webhook(webhook).rate_limit
-
-    def hook_methods(self, webhook: str) -> Collection[str]:
-        return self._rule_registry.webhook(webhook).methods
 
     def hook_names(self) -> Collection[str]:
         return self._rule_registry.now.webhooks
