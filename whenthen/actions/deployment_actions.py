@@ -63,7 +63,7 @@ class RunDeploymentHandler:
             triggered_by=f"automation:{automation}",
         )
         return ActionResult(
-            details={"flow_run": run.id, "deployment": run.deployment},
+            details={"flow_run": run.id, "deployment": run.deployment, "link": run.link},
             related=({"id": FLOW_RUN_PREFIX + run.id, "role": "flow-run"}, _link(run.deployment)),
         )
 

@@ -13,10 +13,27 @@ from typing import Any, Protocol
 
 from whenthen.actions.http.outgoing import HttpClient
 from whenthen.actions.secrets import Redactor
-from whenthen.schemas.deployments import FlowRun
 from whenthen.schemas.events import Event
 
-__all__ = ["Automations", "EventSink", "Notifiers", "Orchestrator", "Ports", "ResolveSecret"]
+__all__ = ["Automations", "EventSink", "Notifiers", "Orchestrator", "Ports", "ResolveSecret", "RunRef"]
+
+
+class RunRef(Protocol):
+    """A run, as its orchestrator refers to it."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def deployment(self) -> str: ...
+
+    @property
+    def state(self) -> str:
+        """The orchestrator's own word for it."""
+
+    @property
+    def link(self) -> str:
+        """Where people see the run: an address, or a path below that of our pages."""
 
 
 class Orchestrator(Protocol):
@@ -38,7 +55,7 @@ class Orchestrator(Protocol):
         trace: dict[str, str],
         related: Sequence[dict[str, str]],
         triggered_by: str,
-    ) -> FlowRun:
+    ) -> RunRef:
         """Create a run that is due `delay` from now, or return the run that `key` created before.
 
         `lineage`, `trace` and `related` go onto the run and onto every event about it.
@@ -62,16 +79,16 @@ class Orchestrator(Protocol):
     async def resume_work_pool(self, name: str) -> None:
         """Start the runs that wait in the pool."""
 
-    async def retry_flow_run(self, run_id: str, *, key: str, triggered_by: str) -> FlowRun:
+    async def retry_flow_run(self, run_id: str, *, key: str, triggered_by: str) -> RunRef:
         """Start a new run like one that has ended, or return the run that `key` created before. Raises `Conflict`: it has not ended."""
 
     async def cancel_flow_run(self, run_id: str) -> None:
         """Ask for the run to end. A run that ended by itself in the meantime stays as it is."""
 
-    async def suspend_flow_run(self, run_id: str, *, timeout_s: float | None, by: str) -> FlowRun:
+    async def suspend_flow_run(self, run_id: str, *, timeout_s: float | None, by: str) -> RunRef:
         """Halt the run until it is resumed; after `timeout_s` it fails. Raises `Conflict`: it has ended."""
 
-    async def resume_flow_run(self, run_id: str, given: Any, *, key: str, by: str) -> FlowRun:
+    async def resume_flow_run(self, run_id: str, given: Any, *, key: str, by: str) -> RunRef:
         """Let a halted run go on, with the input `given`. Raises `Conflict`: it is not halted, unless `key` resumed it before;
         `InvalidInput`: the input does not fit."""
 

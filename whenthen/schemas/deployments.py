@@ -410,3 +410,8 @@ class FlowRun:
     resumed: str | None = None  #: the idempotency key of who resumed it last
     begun: str | None = None  #: when its first attempt started
     suspensions: int = 0  #: how many attempts ended for one, which use up no retry
+
+    @property
+    def link(self) -> str:
+        """The page about it, as a path below that of the pages."""
+        return f"/run?id={self.id}"

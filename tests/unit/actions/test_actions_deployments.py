@@ -47,7 +47,7 @@ async def test_parameters_keep_their_types(world: Any) -> None:
         "first": "e-1",
         "constant": 3,
     }
-    assert result.details == {"flow_run": "run-1", "deployment": "loader"}
+    assert result.details == {"flow_run": "run-1", "deployment": "loader", "link": "/run?id=run-1"}
     assert {"id": "whenthen.flow-run.run-1", "role": "flow-run"} in result.related
 
 
@@ -287,5 +287,5 @@ async def test_a_work_pool_is_named_or_that_of_the_event(world: Any, run_event: 
 async def test_a_retry_is_one_new_run_for_one_firing(world: Any, run_event: dict[str, Any]) -> None:
     first = await world.perform({"type": "retry-flow-run"}, event=run_event)
     again = await world.perform({"type": "retry-flow-run"}, event=run_event)
-    assert first.details == again.details == {"flow_run": "run-1", "retried": "r-17"}
+    assert first.details == again.details == {"flow_run": "run-1", "retried": "r-17", "link": "/run?id=run-1"}
     assert world.orchestrator.calls[0][:2] == ("retry", "r-17")

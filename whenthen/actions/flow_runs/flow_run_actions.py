@@ -43,7 +43,7 @@ class RetryFlowRunHandler:
         triggered_by = f"automation:{call.firing.automation}"
         run = await call.ports.orchestrator.retry_flow_run(run_id, key=call.key, triggered_by=triggered_by)
         deployment = {"id": DEPLOYMENT_PREFIX + run.deployment, "role": "deployment", "name": run.deployment}
-        return _result(run.id, deployment, retried=run_id)
+        return _result(run.id, deployment, retried=run_id, link=run.link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class SuspendFlowRunHandler:
         run_id = _run_id(self.flow_run, call)
         timeout_s = None if self.action.lasts is None else self.action.lasts.total_seconds()
         run = await call.ports.orchestrator.suspend_flow_run(run_id, timeout_s=timeout_s, by=_by(call))
-        return _result(run_id, state=run.state.value)
+        return _result(run_id, state=str(run.state))
 
 
 @dataclass(frozen=True, slots=True)
