@@ -135,7 +135,7 @@ def test_who_is_logged_out_meanwhile_is_told(browser: Browser, served: Served) -
 
 
 def test_who_sends_a_form_after_the_session_has_ended_comes_back_to_its_page(browser: Browser, served: Served) -> None:
-    with looking(browser, served.url) as page:
+    with looking(browser, served.url, refused=(401,)) as page:  # as its stream is, too
         log_in(page)
         page.goto("/automation?name=counts")
         page.context.clear_cookies()

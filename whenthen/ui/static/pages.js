@@ -118,7 +118,7 @@ class Regions {
       this.#begin(next, html);
       const places = scrolled(old).map(placeOf);
       old.replaceWith(next);
-      scrolled(next).forEach((each, number) => places[number] && putBack(each, places[number]));
+      scrolled(next).forEach((each, number) => putBack(each, places[number] ?? AT_FIRST));
     }
     showTimes();
     offerCopies();
@@ -159,6 +159,9 @@ const placeOf = (box) => ({
   top: box.scrollTop, left: box.scrollLeft, end: box.scrollTop + box.clientHeight >= box.scrollHeight - 4,
   focused: box === document.activeElement,
 });
+
+/** Of a box that was not there before. */
+const AT_FIRST = { top: 0, left: 0, end: true, focused: false };
 
 /** Where somebody had scrolled to; a log whose end was in sight is followed. */
 function putBack(box, { top, left, end, focused }) {
@@ -284,11 +287,11 @@ function follow(main) {
   const stream = new Stream(main, { said: say, happened: () => asking.soon() });
   const asking = new Asking(main, (trouble) => {
     ended = trouble?.ended ?? false;
-    if (trouble) say(trouble.message, "warn");
-    else if (stream.open) say("live", "good");
-    else if (!main.dataset.live) say("", ""); // a run that has ended
     if (ended) stream.close();
     else stream.adjust();
+    if (trouble) say(trouble.message, "warn");
+    else if (!main.dataset.live) say("", ""); // such as of a run that has ended
+    else if (stream.open) say("live", "good");
   });
   const look = () => {
     if (ended) return;
@@ -308,7 +311,9 @@ if (here.searchParams.has("done")) {
   for (const name of ["done", "seal"]) here.searchParams.delete(name);
   history.replaceState(null, "", here);
 }
-for (const log of document.querySelectorAll("main[data-live] .log")) log.scrollTop = log.scrollHeight;
+if (!here.searchParams.has("after")) {
+  for (const log of document.querySelectorAll("main[data-live] .log")) log.scrollTop = log.scrollHeight;
+}
 follow(document.querySelector("main"));
 showTimes();
 offerCopies();
