@@ -105,6 +105,31 @@ def test_a_key_that_no_event_can_have_is_an_error(tmp_path: Path, key: str, said
     assert found.startswith("automations[0].trigger.for_each[0].path: ")
 
 
+@pytest.mark.parametrize(
+    ("trigger", "said"),
+    [
+        ({"for_each": ["resource.id"]}, "for_each[0]: a label of the resource that is called `resource.id` itself; for a "),
+        ({"for_each": [{"path": "resource.id", "default": "x"}]}, "for_each[0].path: a label"),
+        ({"for_each": ["payload.order.id"]}, "for what an event carries write $.payload.order.id"),
+        ({"match": {"resource.a.b": "x"}}, "match.resource.a.b: a label of the resource that is called `resource.a.b` itself; "),
+        ({"match": {"resource.region": "eu"}}, "for a label of the resource write region"),
+        ({"match": {"payload.total": "7"}}, "write event.payload.total in `when`"),
+    ],
+)  # fmt: skip
+def test_a_label_that_is_called_like_a_place_in_an_event_is_a_warning(
+    tmp_path: Path, trigger: dict[str, Any], said: str
+) -> None:
+    path = rules(tmp_path, automations=[{"name": "a", "trigger": {"expect": "up", **trigger}, "actions": DO}])
+    (warning,) = load_rules(path).warnings
+    assert warning.warning
+    assert said in str(warning)
+
+
+def test_labels_with_dots_of_their_own_are_sound(tmp_path: Path) -> None:
+    keys = ["prefect.resource.id", "resource", "payload_id"]
+    sound(tmp_path, {"expect": "up", "for_each": keys, "match": {"aws.resource.id": "x"}})
+
+
 @pytest.mark.parametrize("field", ["expect", "after", "resolve_on"])
 def test_a_template_is_no_name_of_an_event(tmp_path: Path, field: str) -> None:
     trigger = (

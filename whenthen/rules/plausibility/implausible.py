@@ -2,8 +2,8 @@
 
 Called by `rules.folder` once all files are read. An error is what can never work: a condition over a field that events do not have,
 a key that is no label and no path, `key.name` where `for_each` has no such name. A warning is what works and is probably not
-meant: an automation without actions, a set of letters in a glob that reads like a word, a count of attempts where further ones are
-counted. Only what is written plainly is judged; where a template asks whether a value is there (`default`, `is defined`), its
+meant: an automation without actions, a set of letters in a glob that reads like a word, a label called `resource.id`, a count of
+attempts where further ones are counted. Only what is written plainly is judged; where a template asks whether a value is there (`default`, `is defined`), its
 author knows better.
 """
 
@@ -45,6 +45,7 @@ _PLAIN = {
     "source": "a text",
     "follows": "the id of an event",
 }
+_LIKE_PATHS = {"resource": "a label of the resource", "payload": "what an event carries"}
 _EVENT_STEPS = re.compile(r"\bevent\s*\.[\s?]*([^\W\d]\w*)(\s*\.[\s?]*[^\W\d]\w*)?(\s*\.[\s?]*[^\W\d]\w*)?")
 _KEY_STEP = re.compile(r"""\bkey\s*(?:\.\s*([^\W\d]\w*)|\[\s*['"]([^'"]*)['"])""")
 _GUARDED = re.compile(r"\bdefault\b|\|\s*d\b|\bdefined\b|\bnone\b|\bif\b")
@@ -58,6 +59,8 @@ def implausible(parts: Iterable[Part]) -> Iterator[Finding]:
             for path, detail in _automation(part.model):
                 yield Finding(part=part, path=path, detail=detail)
             for path, detail in word_sets(part.model):
+                yield Finding(part=part, path=path, detail=detail, warning=True)
+            for path, detail in _labels_like_paths(part.model):
                 yield Finding(part=part, path=path, detail=detail, warning=True)
             for path, detail in _old_counts(part.model):
                 yield Finding(part=part, path=path, detail=detail, warning=True)
@@ -74,6 +77,26 @@ def implausible(parts: Iterable[Part]) -> Iterator[Finding]:
                         "env:NAME or file:/path"
                     )
                     yield Finding(part=part, path=("urls", index), detail=detail)
+
+
+def _labels_like_paths(model: Automation) -> Iterator[tuple[FieldPath, str]]:
+    """Labels that are called like the place of a label or of a value in an event: there may be such, and mostly `id` is meant by
+    `resource.id`."""
+    for path, trigger in triggers_of(model.trigger):
+        for field in ("for_each", "correlate"):
+            for index, key in enumerate(getattr(trigger, field, ())):
+                place = (*path, field, index, *(() if isinstance(key, str) else ("path",)))
+                yield from _label_like_a_path(place, key_name(key), "$.{}")
+        for above, filter_ in filters_of(trigger, path):
+            for label in filter_.match:
+                yield from _label_like_a_path((*above, "match", label), label, "event.{} in `when`")
+
+
+def _label_like_a_path(place: FieldPath, name: str, payload: str) -> Iterator[tuple[FieldPath, str]]:
+    first, _, rest = name.partition(".")
+    if rest and first in _LIKE_PATHS:
+        meant = rest if first == "resource" else payload.format(name)
+        yield place, f"a label of the resource that is called `{name}` itself; for {_LIKE_PATHS[first]} write {meant}"
 
 
 def _old_counts(model: Automation) -> Iterator[tuple[FieldPath, str]]:
