@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
-__all__ = ["end_task", "wait_event", "wait_unless"]
+__all__ = ["end_task", "until_all_end", "until_one_ends", "wait_event", "wait_unless"]
 
 log = logging.getLogger(__name__)
 
@@ -56,3 +56,22 @@ async def end_task(*tasks: asyncio.Future[Any]) -> None:
     for task in ended:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.info("a task failed as it was ended: %r", error)
+
+
+async def until_one_ends(*work: Coroutine[Any, Any, None]) -> None:
+    """Run all until the first of them ends, and cancel the others; raises what it failed with."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end_task(*tasks)
+    await asyncio.gather(*done)  # which looks at all of them when several have failed
+
+
+async def until_all_end(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all until they have ended; when one fails the others are cancelled, and it is raised."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await end_task(*tasks)

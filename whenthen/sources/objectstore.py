@@ -1,14 +1,13 @@
 """Translates notifications of S3-compatible object stores, in all their envelopes, to `s3.file.*` events. Pure.
 
-Called by `sources.translator` for `preset: s3`. Understood: records of
-AWS, MinIO and Ceph, an SNS envelope around them, and EventBridge events. Meaning, with examples: docs/sources.md,
-"Object storage".
+Called by `sources.translator` for `preset: s3`. Understood: records of AWS, MinIO and Ceph, an SNS envelope around them, EventBridge
+events, and messages of Cloudflare R2, alone or in a list. Meaning, with examples: docs/sources.md, "Object storage".
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -101,6 +100,14 @@ _DETAIL_TYPES = {
     "Object Tags Added": "s3.file.tagged",
     "Object Tags Deleted": "s3.file.untagged",
 }
+#: `action` of Cloudflare R2
+_R2_ACTIONS = {
+    "PutObject": "s3.file.uploaded",
+    "CopyObject": "s3.file.uploaded",
+    "CompleteMultipartUpload": "s3.file.uploaded",
+    "DeleteObject": "s3.file.deleted",
+    "LifecycleDeletion": "s3.file.deleted",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +146,14 @@ def translate_notification(body: Any, reading: Reading) -> Translation:
 
 
 def _translate(body: Any, path: FieldPath, reading: Reading, level: int) -> Translation:
+    if isinstance(body, list) and body:
+        return _translate_records(body, path, reading, _of_r2)
     if not isinstance(body, dict):
         raise InvalidEvent(f"a JSON object is expected, found {kind_of(body)}", path=path)
     if "Records" in body:
-        return _translate_records(body["Records"], (*path, "Records"), reading)
+        return _translate_records(body["Records"], (*path, "Records"), reading, _of_record)
+    if "action" in body:
+        return Translation(events=[notice_event(_of_r2(body, path), path, reading)])
     if "detail-type" in body:
         notice = _of_eventbridge(body, path)
         return Translation(events=[notice_event(notice, path, reading)])
@@ -160,13 +171,15 @@ def _translate(body: Any, path: FieldPath, reading: Reading, level: int) -> Tran
     if kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
         return Translation(dropped=[f"SNS {kind}: confirm it by opening its SubscribeURL"])
     raise InvalidEvent(
-        "not a notification of an object store: Records, detail-type, or an SNS Message is expected; found "
+        "not a notification of an object store: Records, detail-type, action, or an SNS Message is expected; found "
         + (", ".join(str(key)[:40] for _, key in zip(range(8), body, strict=False)) or "an empty object"),
         path=path,
     )
 
 
-def _translate_records(records: Any, path: FieldPath, reading: Reading) -> Translation:
+def _translate_records(
+    records: Any, path: FieldPath, reading: Reading, of: Callable[[Any, FieldPath], Notice | None]
+) -> Translation:
     if not isinstance(records, list):
         raise InvalidEvent(f"a list is expected, found {kind_of(records)}", path=path)
     if len(records) > reading.limits.events:
@@ -178,7 +191,7 @@ def _translate_records(records: Any, path: FieldPath, reading: Reading) -> Trans
         result.dropped.append(f"{path_text(path)} is an empty list")
     for index, record in enumerate(records):
         place = (*path, index)
-        notice = _of_record(record, place)
+        notice = of(record, place)
         if notice is None:
             result.dropped.append(error_text(place, f"{record['eventName']} changed nothing"))
         else:
@@ -248,6 +261,28 @@ def _of_eventbridge(body: Mapping[str, Any], path: FieldPath) -> Notice:
             "principal": dig(detail, "requester"),
             "source_ip": dig(detail, "source-ip-address"),
             "cause": dig(detail, "reason"),
+        },
+        record=body,
+    )
+
+
+def _of_r2(body: Any, path: FieldPath) -> Notice:
+    """A message that R2 puts into a queue: it has neither a sequencer nor an id, and its time tells two changes of a key apart."""
+    if not isinstance(body, dict):
+        raise InvalidEvent(f"a JSON object is expected, found {kind_of(body)}", path=path)
+    operation = text_at(body, "action", path)
+    return Notice(
+        name=_R2_ACTIONS.get(operation, _OTHER),
+        bucket=text_at(body, "bucket", path),
+        key=text_at(body, "object.key", path),  # not encoded
+        operation=operation,
+        time=body.get("eventTime"),
+        region=None,
+        details={
+            "size": dig(body, "object.size"),
+            "etag": dig(body, "object.eTag"),
+            "request": None,
+            "account": body.get("account"),
         },
         record=body,
     )

@@ -135,3 +135,38 @@ async def test_a_folder_that_is_away_is_trouble_and_its_files_are_not_gone(tmp_p
         (drops / "next").write_text("y")
         events = await server.come(2)
         assert [each["event"] for each in events] == ["file.created", "file.created"]
+
+
+async def test_files_with_odd_names_kinds_and_times_stop_no_other(tmp_path: Path) -> None:
+    """In memory, as most disks keep no time beyond some century."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as text:
+        folder = Path(text)
+        odd = [b"line\nbreak", b"\xff\xfe", "\u202eexe.txt".encode(), b"x" * 255, b"{{ body.secret }}", b"-rf"]
+        for name in odd:
+            (folder / os.fsdecode(name)).write_text("x")
+        for number, at in enumerate((1e12, -1e12, 2.0**62)):
+            path = folder / f"time-{number}"
+            path.write_text("x")
+            os.utime(path, (at, at))
+        os.mkfifo(folder / "pipe")
+        (folder / "loop").symlink_to(folder)
+        async with reading(tmp_path, rules(folder, "stable: 0s, existing: report")) as server:
+            kept = await server.aside(2)
+            events = await server.come(len(odd) - 2 + 3)
+            found = {each["resource"]["path"] for each in events}
+            assert found == {
+                "\\xff\\xfe",
+                "x" * 255,
+                "{{ body.secret }}",
+                "-rf",
+                "time-0",
+                "time-1",
+                "time-2",
+            }
+            assert [each["payload"]["modified"] for each in events if each["resource"]["path"] == "time-0"] == [None]
+            (folder / "next").write_text("y")
+            await server.come(len(events) + 1)
+            assert {each["detail"] for each in kept} == {"has control characters; remove them"}
+        async with reading(tmp_path, rules(folder, "stable: 0s, existing: report")) as server:
+            (folder / "last").write_text("z")
+            assert len(await server.come(len(events) + 2)) == len(events) + 2

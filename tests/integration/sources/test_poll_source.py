@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import threading
+import zlib
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,6 +26,7 @@ class Site:
         self.body = b"[]"
         self.status = 200
         self.content_type = "application/json"
+        self.more: dict[str, str] = {}  #: headers, which win
         self.asked: list[tuple[int, dict[str, str]]] = []
         site = self
 
@@ -34,9 +37,9 @@ class Site:
                 site.asked.append((status, {name.lower(): value for name, value in self.headers.items()}))
                 body = b"" if status == 304 else site.body
                 self.send_response(status)
-                self.send_header("Content-Type", site.content_type)
-                self.send_header("ETag", etag)
-                self.send_header("Content-Length", str(len(body)))
+                given = {"Content-Type": site.content_type, "ETag": etag, "Content-Length": str(len(body)), **site.more}
+                for name, value in given.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 
@@ -168,3 +171,35 @@ async def test_a_feed_needs_no_mapping(tmp_path: Path, site: Site) -> None:
         assert {each["event"] for each in events} == {"feed.entry"}
         assert sorted(each["resource"]["entry"] for each in events) == ["n-1", "n-2"]
         assert events[0]["payload"]["published"] in ("2026-01-31T08:00:00+00:00", "2026-01-31T09:00:00+00:00")
+
+
+async def test_an_address_that_answers_what_no_header_can_be_is_asked_on(tmp_path: Path, site: Site) -> None:
+    site.more = {"ETag": '"\xfc"', "Last-Modified": "x" * 5000}  # neither can be sent back
+    site.items(1)
+    text = rules(site, ", existing: report")
+    async with reading(tmp_path, text) as server:
+        await server.come(1)
+        site.items(2, 1)
+        await server.come(2)
+        assert {"if-none-match", "if-modified-since"} & site.asked[-1][1].keys() == set()
+        site.status, site.more = 503, {"Retry-After": f"Sat, 31 Jan {'9' * 30} 00:00:00 GMT"}
+        await server.becomes("list", "trouble", "answers 503")
+        site.status, site.more = 200, {"ETag": ""}
+        site.items(3)
+        await server.come(3)
+
+
+async def test_an_answer_that_unfolds_to_half_a_gigabyte_is_trouble_and_takes_no_memory(
+    tmp_path: Path, site: Site
+) -> None:
+    packer = zlib.compressobj(1, zlib.DEFLATED, 31)
+    zeros = bytes(1_000_000)
+    site.body = b"".join(packer.compress(zeros) for _ in range(500)) + packer.flush()
+    site.more = {"Content-Encoding": "gzip"}
+    async with reading(tmp_path, rules(site, ", existing: report")) as server:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        await server.becomes("list", "trouble", "more than 16000000 bytes")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250_000  # KiB
+        site.more = {}
+        site.items(1)
+        await server.come(1)

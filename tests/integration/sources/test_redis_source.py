@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from faststream.redis import RedisBroker
 
 from tests.integration.sources.brokers import Program
 from tests.integration.sources.brokers import redis as redis_server
@@ -45,6 +46,14 @@ sources:
         await here.come(41)
         assert {each["field"] for each in await here.aside(3)} >= {"map.resource.id"}
         assert await here.metric('whenthen_events_refused_total{reason="invalid_input",source="source:orders"}') == 2.0
+        await add(
+            server.port, {"n": 43, "data": '{"n": 1000}', "headers": "{}"}
+        )  # fields like others, however they are called
+        async with RedisBroker(f"redis://127.0.0.1:{server.port}") as theirs:
+            await theirs.publish({"n": 44}, stream="orders", headers={"kind": "test"})
+        [plain, packed] = (await here.come(43))[41:]
+        assert plain["payload"] == {"n": "43", "data": '{"n": 1000}', "headers": "{}"}
+        assert packed["payload"] == {"n": 44}
 
         async def all_acknowledged() -> bool:
             async with redis.asyncio.Redis(port=server.port) as client:
@@ -55,8 +64,8 @@ sources:
         server.kill()
         server.start()
         await add(server.port, {"n": 41})
-        await here.come(42, within_s=60)
+        await here.come(44, within_s=60)
     await add(server.port, {"n": 42})
     async with reading(tmp_path, text) as here:
-        events = await here.come(43)
-        assert sorted(int(each["resource"]["id"][6:]) for each in events) == list(range(43))
+        events = await here.come(45)
+        assert sorted(int(each["resource"]["id"][6:]) for each in events) == list(range(45))

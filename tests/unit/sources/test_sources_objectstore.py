@@ -80,6 +80,18 @@ def eventbridge(kind: str = "Object Created") -> dict[str, Any]:
     }  # fmt: skip
 
 
+def r2(action: str = "PutObject", **changes: Any) -> dict[str, Any]:
+    """As in Cloudflare's "Event notifications", message format."""
+    return {
+        "account": "3f4b7e3dcab231cbfdaa90a6a28bd548",
+        "action": action,
+        "bucket": "raw",
+        "object": {"key": "incoming/a+b c.csv", "size": 65536, "eTag": "c846ff7a18f28c2e262116d6e8719ef0"},
+        "eventTime": "2026-01-31T07:59:58.379Z",
+        **changes,
+    }
+
+
 def sns(message: Any, kind: str = "Notification") -> dict[str, Any]:
     return {
         "Type": kind,
@@ -298,6 +310,30 @@ def test_detail_type_decides_the_name(build: Any, now: datetime, kind: str, name
     assert events(build, now, eventbridge(kind))[0].name == name
 
 
+@pytest.mark.parametrize(
+    ("action", "name"),
+    [
+        ("PutObject", "s3.file.uploaded"),
+        ("CopyObject", "s3.file.uploaded"),
+        ("CompleteMultipartUpload", "s3.file.uploaded"),
+        ("DeleteObject", "s3.file.deleted"),
+        ("LifecycleDeletion", "s3.file.deleted"),
+        ("PutObjectTagging", "s3.file.other"),
+    ],
+)
+def test_action_of_r2_decides_the_name_alone_and_in_a_list(build: Any, now: datetime, action: str, name: str) -> None:
+    later = r2(action, eventTime="2026-01-31T07:59:59.379Z")
+    [event] = events(build, now, r2(action))
+    assert (event.name, event.resource["operation"], event.resource["id"]) == (
+        name,
+        action,
+        "s3://raw/incoming/a+b c.csv",
+    )
+    assert event.payload["account"] == "3f4b7e3dcab231cbfdaa90a6a28bd548"
+    first, second = events(build, now, [r2(action), later])
+    assert first.id == event.id != second.id
+
+
 def test_event_of_a_bucket_has_no_key(build: Any, now: datetime) -> None:
     record = aws(eventName="s3:BucketCreated:*")
     [event] = events(build, now, {"Records": [record]})
@@ -365,6 +401,12 @@ def _record_without(path: str) -> dict[str, Any]:
         ([], "body"),
         ({"hello": 1}, "body"),
         ({"Records": {}}, "body.Records"),
+        ([5], "body[0]"),
+        ([r2(), aws()], "body[1].action"),
+        (r2(5), "body.action"),
+        (r2(bucket={}), "body.bucket"),
+        (r2(object="a.csv"), "body.object.key"),
+        (r2(eventTime="yesterday"), "body.eventTime"),
         ({"Records": [5]}, "body.Records[0]"),
         (_record_without("eventName"), "body.Records[1].eventName"),
         (_record_without("s3"), "body.Records[1].s3.bucket.name"),

@@ -1,21 +1,22 @@
-"""Redis streams, queues of RabbitMQ and MQTT, through FastStream's brokers (extras `redis`, `rabbitmq`, `mqtt`).
+"""Redis streams, queues of RabbitMQ and MQTT (extras `redis`, `rabbitmq`, `mqtt`).
 
-FastStream reads; a message is acknowledged here, once its events are stored. A broker that does not answer is left and connected to
-anew by whoever runs the edge, so that one thing alone decides when that is tried again.
+FastStream's brokers connect to Redis and MQTT, log in, and are asked whether they are still there; what is read is read with the client
+that they give, redis-py and zmqtt, and RabbitMQ with aio-pika alone. FastStream's subscribers take more time for a message than all that
+becomes of it here, acknowledge one at a time, and try again for ever what they can not read. A message is acknowledged once its events
+are stored. A broker that does not answer is left and connected to anew by whoever runs the edge, so that one thing alone decides when
+that is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import logging
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from whenthen.cancellation import end_task
+from whenthen.cancellation import end_task, until_all_end, until_one_ends
 from whenthen.engine.log_lines import one_line
 from whenthen.engine.sources.message_intake import MessageIntake, SourceTrouble
 from whenthen.schemas.base import REFERENCE
@@ -30,83 +31,48 @@ log = logging.getLogger(__name__)
 PING_EVERY_S = 2.0
 PING_S = 3.0
 KEEPALIVE_S = 60  #: of MQTT, besides these pings: what it asks itself is an error that asyncio logs when the connection ends meanwhile
-WHY_S = 0.5  #: that a client may need to say why a ping has no answer
 START_S = 15.0
 AT_ONCE = 100  #: messages that are read, and not acknowledged, at one time
+POLL_MS = 1000  #: that Redis waits for the first entry
 CLAIM_AFTER_S = 30.0  #: until a message of Redis whose reader died is another's
+CLAIM_EVERY_S = 1.0
 SESSION_S = 7 * 86400  #: that an MQTT broker keeps messages for while nobody reads
-
-
-class Failures:
-    """What goes wrong in what a client does by itself, of which it tells nobody who could end it."""
-
-    def __init__(self) -> None:
-        self.first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    def note(self, why: str) -> None:
-        if not self.first.done():
-            self.first.set_result(why)
-
-    def log(self, level: int, msg: Any, *_args: Any, exc_info: Any = None, **_options: Any) -> None:
-        """In the place of FastStream's log: it tells there of what it would try again for ever."""
-        if level >= logging.ERROR:
-            error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
-            self.note(_text_of(error) if error is not None else str(msg))
-
-    def watch(self, broker: Any) -> None:
-        """Look at the end of each task that a subscriber of FastStream's starts. FastStream itself starts one that failed again, at once
-        and for ever, tells of an error that it has told of once an hour, and looks at none of a task that fails as it is stopped.
-        """
-        for subscriber in broker.subscribers:
-            if hasattr(subscriber, "add_task"):
-                subscriber.add_task = functools.partial(self._start, subscriber.tasks)
-
-    def _start(
-        self,
-        tasks: list[asyncio.Task[Any]],
-        work: Callable[..., Coroutine[Any, Any, Any]],
-        args: Sequence[Any] | None = None,
-        named: Mapping[str, Any] | None = None,
-        **_options: Any,
-    ) -> None:
-        task = asyncio.create_task(work(*(args or ()), **(named or {})))
-        task.add_done_callback(self._ended)
-        tasks.append(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.note(_text_of(error))
 
 
 class BrokerEdge(ABC):
     """Connects, takes messages until the broker does not answer any more, and disconnects."""
 
     kind: str  #: in messages
-    extra: str  #: what installs its library
+    library: str  #: by which it is read
+    extra: str  #: what installs that
     remedy: str  #: what to look at when it can not be read
+    _ping: asyncio.Future[bool] | None = None
 
     @abstractmethod
-    def connect(self, take: Callable[[Any], Any], failures: Failures) -> Any:
-        """A broker of FastStream's with a subscriber that hands messages to `take`, and what goes wrong to `failures`.
+    def connect(self) -> Any:
+        """A broker of FastStream's, or what is like one, not connected yet: it has `connect`, `ping` and `stop`.
 
         Raises ImportError without its library.
         """
 
     @abstractmethod
+    async def begin(self, client: Any) -> Any:
+        """Make ready what is read, with the broker's own client."""
+
+    @abstractmethod
+    async def read(self, begun: Any, intake: MessageIntake) -> None:
+        """Take messages until it is cancelled, or one can not be read or acknowledged."""
+
+    @abstractmethod
     def message(self, found: Any) -> SourceMessage:
-        """What FastStream gave."""
+        """What the client gave."""
 
-    async def prepare(self, broker: Any) -> None:  # noqa: B027 - most need nothing
-        """Make what the subscriber needs to be there."""
+    async def ping(self, broker: Any, client: Any) -> bool:
+        """Whether the broker answers; may raise why not."""
+        return bool(await broker.ping(timeout=PING_S))
 
-    async def check(self, broker: Any) -> None:  # noqa: B027 - most need nothing
+    async def check(self, client: Any) -> None:  # noqa: B027 - most need nothing
         """Raise what a ping does not tell, such as that what is read is gone."""
-
-    async def leave(self, broker: Any) -> None:  # noqa: B027 - most need nothing
-        """Do what comes before the broker is stopped."""
-
-    async def release(self, broker: Any) -> None:  # noqa: B027 - most need nothing
-        """Let go of what is left once the broker was stopped, or did not let itself be stopped."""
 
     async def run(self, intake: MessageIntake) -> None:
         """Read until it is cancelled.
@@ -114,83 +80,96 @@ class BrokerEdge(ABC):
         Raises:
             SourceTrouble: the broker can not be reached, or does not answer any more, or its library is not installed.
         """
-
-        async def take(found: Any) -> None:
-            try:
-                message = self.message(found)
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it would come again for ever
-                await intake.give_up(SourceMessage(body=repr(found).encode("utf-8", "backslashreplace")), error)
-            else:
-                await intake.deliver(message)
-            await found.ack()
-
-        failures = Failures()
         try:
-            broker = self.connect(take, failures)
+            broker = self.connect()
         except ImportError:
-            raise SourceTrouble(f"{self.kind} is read with FastStream: pip install 'whenthen[{self.extra}]'") from None
+            raise SourceTrouble(
+                f"{self.kind} is read with {self.library}: pip install 'whenthen[{self.extra}]'"
+            ) from None
         except WhenthenError:
             raise
         except Exception as error:  # such as an address that is none
             raise self._trouble(_text_of(error)) from error
-        failures.watch(broker)
-        pings: set[asyncio.Future[bool]] = set()
-        reading = asyncio.ensure_future(self._read(broker, intake, failures, pings))
         try:
-            either: list[asyncio.Future[Any]] = [reading, failures.first]
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not failures.first.done() and reading.exception() is None:
-                await asyncio.wait({failures.first}, timeout=WHY_S)
-            if failures.first.done():
-                raise self._trouble(failures.first.result())
-            try:
-                reading.result()
-            except Exception as error:  # each client has errors of its own
-                raise self._trouble(_text_of(error)) from error
-            raise self._trouble("it does not answer any more")
-        finally:
-            await asyncio.shield(self._stop(broker, reading, pings))
-
-    async def _read(
-        self, broker: Any, intake: MessageIntake, failures: Failures, pings: set[asyncio.Future[bool]]
-    ) -> None:
-        """Connect, and return once the broker does not answer. What is asked of it meanwhile is among the `pings`."""
-        async with asyncio.timeout(START_S):
-            await self.prepare(broker)
-            await broker.start()
-        if not failures.first.done():
-            intake.reads()
-        while True:
-            ping, before = asyncio.ensure_future(broker.ping(timeout=PING_S)), intake.watch.messages
-            pings.add(ping)
-            ping.add_done_callback(pings.discard)
-            # what gives messages is there: behind many of them an answer may take long
-            if not await asyncio.shield(ping) and intake.watch.messages == before:
-                return
             async with asyncio.timeout(START_S):
-                await self.check(broker)
-            await asyncio.sleep(PING_EVERY_S)
+                client = await broker.connect()
+                begun = await self.begin(client)
+            await until_one_ends(self.read(begun, intake), self._watch(broker, client, intake))
+        except SourceTrouble:
+            raise
+        except Exception as error:  # each client has errors of its own
+            raise self._trouble(_text_of(error)) from error
+        finally:
+            await asyncio.shield(self._stop(broker))
+
+    async def deliver(self, found: Any, intake: MessageIntake) -> None:
+        """Return once what the client gave may be acknowledged."""
+        try:
+            message = self.message(found)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it would come again for ever
+            await intake.give_up(SourceMessage(body=repr(found).encode("utf-8", "backslashreplace")), error)
+        else:
+            await intake.deliver(message)
 
     def _trouble(self, why: str) -> SourceTrouble:
         return SourceTrouble(f"{self.kind} can not be read: {one_line(why).rstrip('.')}; {self.remedy}")
 
-    async def _stop(self, broker: Any, reading: asyncio.Future[None], pings: set[asyncio.Future[bool]]) -> None:
-        await end_task(reading)
-        await asyncio.gather(reading, return_exceptions=True)  # it may have failed besides
-        for step in (lambda: self.leave(broker), broker.stop, lambda: self.release(broker)):
-            try:
-                async with asyncio.timeout(START_S):
-                    await step()
-            except Exception as error:  # noqa: BLE001 - each client has errors of its own, and the broker may be gone
-                log.debug("%s was not left cleanly: %r", self.kind, error)
-        # only now: a client fails its pings as it disconnects, and one that nobody waits for is an error that asyncio logs
-        for ping in (left := list(pings)):
-            ping.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+    async def _watch(self, broker: Any, client: Any, intake: MessageIntake) -> None:
+        """Raise when the broker does not answer any more."""
+        while True:
+            self._ping, before = asyncio.ensure_future(self.ping(broker, client)), intake.watch.messages
+            await asyncio.wait({self._ping})
+            # what gives messages is there: behind many of them an answer may take long
+            if (self._ping.exception() or not self._ping.result()) and intake.watch.messages == before:
+                raise self._ping.exception() or self._trouble("it does not answer any more")
+            async with asyncio.timeout(START_S):
+                await self.check(client)
+            await asyncio.sleep(PING_EVERY_S)
+
+    async def _stop(self, broker: Any) -> None:
+        try:
+            async with asyncio.timeout(START_S):
+                await broker.stop()
+        except Exception as error:  # noqa: BLE001 - each client has errors of its own, and the broker may be gone
+            log.debug("%s was not left cleanly: %r", self.kind, error)
+        if self._ping is not None:
+            # only now: a client fails its pings as it disconnects, and one that nobody waits for is an error that asyncio logs
+            self._ping.cancel()
+            await asyncio.gather(self._ping, return_exceptions=True)
+
+
+class _InOrder:
+    """Delivers messages side by side, and has them acknowledged in the order in which they came: as many at one time as are there."""
+
+    def __init__(
+        self, deliver: Callable[[Any], Coroutine[Any, Any, None]], done: Callable[[Sequence[Any]], Awaitable[None]]
+    ) -> None:
+        self._deliver = deliver
+        self._done = done
+        self._under_way: asyncio.Queue[tuple[Any, asyncio.Task[None]]] = asyncio.Queue(AT_ONCE)
+
+    async def take(self, found: Any) -> None:
+        """Begin with a message; waits while there are many under way."""
+        await self._under_way.put((found, asyncio.create_task(self._deliver(found))))
+
+    async def acknowledge(self) -> None:
+        while True:
+            some = [await self._under_way.get()]
+            while not self._under_way.empty():
+                some.append(self._under_way.get_nowait())
+            await asyncio.gather(*(delivering for _, delivering in some))
+            await self._done([found for found, _ in some])
+
+    async def __aenter__(self) -> _InOrder:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await end_task(*(self._under_way.get_nowait()[1] for _ in range(self._under_way.qsize())))
 
 
 class RedisEdge(BrokerEdge):
     kind = "Redis"
+    library = "FastStream"
     extra = "redis"
 
     def __init__(self, reading: RedisReading, *, resolve_secret: Callable[[str], str], consumer: str) -> None:
@@ -201,109 +180,168 @@ class RedisEdge(BrokerEdge):
         self._resolve_secret = resolve_secret
         self._consumer = consumer
 
-    def connect(self, take: Callable[[Any], Any], failures: Failures) -> Any:
-        from faststream import AckPolicy
-        from faststream.redis import RedisBroker, StreamSub
+    def connect(self) -> Any:
+        from faststream.redis import RedisBroker
 
-        reading = self._reading
-        broker = RedisBroker(_secret(reading.url, self._resolve_secret), logger=failures, apply_types=False)
-        group: dict[str, Any] = {"group": reading.group, "consumer": self._consumer, "last_id": ">"}
-        new = StreamSub(reading.stream, polling_interval=1000, max_records=AT_ONCE, **group)
-        left = StreamSub(reading.stream, polling_interval=1000, min_idle_time=int(CLAIM_AFTER_S * 1000), **group)
-        for stream in (new, left):  # what comes, and what readers left that died
-            broker.subscriber(
-                stream=stream,
-                parser=_any_entry,
-                decoder=_as_it_is,
-                ack_policy=AckPolicy.MANUAL,
-                max_workers=AT_ONCE,
-            )(take)
-        return broker
+        return RedisBroker(_secret(self._reading.url, self._resolve_secret), logger=log)
 
-    async def prepare(self, broker: Any) -> None:
+    async def begin(self, client: Any) -> Any:
         """Make the group, from the beginning of the stream where what is there is to be reported."""
-        client, reading = await broker.connect(), self._reading
+        reading = self._reading
         groups = await client.xinfo_groups(reading.stream) if await client.exists(reading.stream) else []
         if reading.group.encode() not in {group["name"] for group in groups}:
             begin = "0" if reading.existing == "report" else "$"
             await client.xgroup_create(reading.stream, reading.group, id=begin, mkstream=True)
+        return client
+
+    async def read(self, begun: Any, intake: MessageIntake) -> None:
+        intake.reads()
+        await until_one_ends(self._read_new(begun, intake), self._read_left(begun, intake))
+
+    async def _read_new(self, client: Any, intake: MessageIntake) -> None:
+        reading = self._reading
+        while True:
+            found = await client.xreadgroup(
+                reading.group, self._consumer, {reading.stream: ">"}, count=AT_ONCE, block=POLL_MS
+            )
+            for entries in dict(found).values():
+                await self._take(client, entries, intake)
+
+    async def _read_left(self, client: Any, intake: MessageIntake) -> None:
+        """Read what readers left that died."""
+        reading = self._reading
+        start: bytes | str = "0-0"
+        while True:
+            start, entries, *_ = await client.xautoclaim(
+                reading.stream,
+                reading.group,
+                self._consumer,
+                min_idle_time=int(CLAIM_AFTER_S * 1000),
+                start_id=start,
+                count=AT_ONCE,
+            )
+            await self._take(client, entries, intake)
+            if start in (b"0-0", "0-0"):
+                await asyncio.sleep(CLAIM_EVERY_S)
+
+    async def _take(self, client: Any, entries: Sequence[tuple[Any, Any]], intake: MessageIntake) -> None:
+        there = [each for each in entries if each[1] is not None]  # an older server claims what was deleted, too
+        if not there:
+            return
+        await until_all_end(self.deliver(each, intake) for each in there)
+        await client.xack(self._reading.stream, self._reading.group, *(number for number, _ in there))
 
     def message(self, found: Any) -> SourceMessage:
-        (number,) = found.raw_message["message_ids"]
+        number, fields = found[0].decode(), found[1]
         stream = self._reading.stream
+        body, headers = _entry(fields)
         return SourceMessage(
-            body=found.body,
-            headers=_texts(found.headers),
-            delivery=f"{stream}/{number.decode()}",
-            about={"stream": stream, "id": number.decode()},
+            body=body,
+            headers=_texts(headers),
+            delivery=f"{stream}/{number}",
+            about={"stream": stream, "id": number},
         )
+
+
+class RabbitConnection:
+    """A connection of aio-pika. FastStream's broker makes one that connects again by itself, for ever, beside whoever runs the edge; also
+    when it is stopped before it is there.
+    """
+
+    def __init__(self, client: Any, url: str) -> None:
+        self._client = client
+        self._url = url
+        self._connection: Any = None
+
+    async def connect(self) -> Any:
+        self._connection = await self._client.connect(self._url)
+        return self._connection
+
+    async def ping(self, timeout: float) -> bool:
+        return not self._connection.is_closed
+
+    async def stop(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
 
 
 class RabbitEdge(BrokerEdge):
     kind = "RabbitMQ"
+    library = "aio-pika"
     extra = "rabbitmq"
 
     def __init__(self, reading: RabbitReading, *, resolve_secret: Callable[[str], str]) -> None:
         self.remedy = f"check the address and login in `url`, and that the queue {reading.queue} is there and its user may read it"
         self._reading = reading
         self._resolve_secret = resolve_secret
-        self._connection: Any = None
+        self._acknowledged = 0  #: the number of the last message
 
-    def connect(self, take: Callable[[Any], Any], failures: Failures) -> Any:
-        from aio_pika.robust_connection import RobustConnection
-        from faststream import AckPolicy
-        from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
+    def connect(self) -> Any:
+        import aio_pika
 
-        def make(*args: Any, **named: Any) -> Any:
-            self._connection = RobustConnection(*args, **named)
-            return self._connection
+        return RabbitConnection(aio_pika, _secret(self._reading.url, self._resolve_secret))
 
-        def closed(_connection: Any, error: BaseException | None) -> None:
-            failures.note("the connection was closed" if error is None else _text_of(error))
+    async def begin(self, client: Any) -> Any:
+        channel = await client.channel()
+        await channel.set_qos(prefetch_count=AT_ONCE)
+        return client, await channel.get_queue(
+            self._reading.queue
+        )  # one that is not there is a mistake, not to be made
 
-        broker = RabbitBroker(
-            _secret(self._reading.url, self._resolve_secret),
-            default_channel=Channel(prefetch_count=AT_ONCE),
-            fail_fast=True,
-            on_close=[closed],
-            logger=failures,
-            apply_types=False,
-        )
-        broker._connection_kwargs["connection_class"] = make
-        queue = RabbitQueue(self._reading.queue, declare=False)  # one that is not there is a mistake, not to be made
-        broker.subscriber(queue, decoder=_as_it_is, ack_policy=AckPolicy.MANUAL)(take)
-        return broker
+    async def read(self, begun: Any, intake: MessageIntake) -> None:
+        connection, queue = begun
+        closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def check(self, broker: Any) -> None:
-        """Of a queue that is deleted its readers hear nothing: FastStream has no ear for the server's cancellation."""
-        channel = await (await broker.connect()).channel()
+        def close(_closed: Any, error: BaseException | None) -> None:
+            if not closed.done():
+                closed.set_result("the connection was closed" if error is None else _text_of(error))
+
+        async def acknowledge(taken: Sequence[Any]) -> None:
+            last = taken[-1].delivery_tag
+            if last == self._acknowledged + len(taken):  # all up to this one
+                await taken[-1].ack(multiple=True)
+            else:
+                for each in taken:
+                    await each.ack()
+            self._acknowledged = max(last, self._acknowledged)
+
+        async def until_closed() -> None:
+            raise self._trouble(await closed)
+
+        for each in (connection, queue.channel):
+            each.close_callbacks.add(close)
+        async with _InOrder(lambda found: self.deliver(found, intake), acknowledge) as messages:
+            await queue.consume(messages.take)
+            intake.reads()
+            await until_one_ends(messages.acknowledge(), until_closed())
+
+    async def check(self, client: Any) -> None:
+        """Of a queue that is deleted its readers hear nothing."""
+        channel = await client.channel()
         try:
-            await channel.declare_queue(self._reading.queue, passive=True, robust=False)
+            await channel.declare_queue(self._reading.queue, passive=True)
         finally:
             await channel.close()
 
-    async def release(self, broker: Any) -> None:
-        """Close a connection that FastStream has not closed, as it was not made in time or its server is silent: aio-pika would make it
-        again, for ever, and go on to take messages.
-        """
-        if self._connection is not None:
-            await self._connection.close()
-
     def message(self, found: Any) -> SourceMessage:
-        raw = found.raw_message
-        headers = _texts(raw.headers or {})
-        if raw.content_type:
-            headers["content-type"] = raw.content_type
+        headers = _texts(found.headers or {})
+        if found.content_type:
+            headers["content-type"] = found.content_type
         return SourceMessage(
-            body=raw.body,
+            body=found.body,
             headers=headers,
-            delivery=raw.message_id or None,
-            about={"queue": self._reading.queue, "exchange": raw.exchange or "", "routing_key": raw.routing_key or ""},
+            delivery=found.message_id or None,
+            about={
+                "queue": self._reading.queue,
+                "exchange": found.exchange or "",
+                "routing_key": found.routing_key or "",
+            },
         )
 
 
 class MqttEdge(BrokerEdge):
     kind = "MQTT"
+    library = "FastStream"
     extra = "mqtt"
 
     def __init__(self, reading: MqttReading, name: str, *, resolve_secret: Callable[[str], str]) -> None:
@@ -312,10 +350,9 @@ class MqttEdge(BrokerEdge):
         self._name = reader_name(name)
         self._resolve_secret = resolve_secret
 
-    def connect(self, take: Callable[[Any], Any], failures: Failures) -> Any:
+    def connect(self) -> Any:
         import zmqtt
-        from faststream import AckPolicy
-        from faststream.mqtt import MQTTBroker, QoS
+        from faststream.mqtt import MQTTBroker
         from faststream.security import SASLPlaintext
 
         reading = self._reading
@@ -327,7 +364,7 @@ class MqttEdge(BrokerEdge):
                 password=self._resolve_secret(reading.password),
                 use_ssl=url.startswith("mqtts://"),
             )
-        broker = MQTTBroker(
+        return MQTTBroker(
             url,
             client_id=self._name,
             clean_session=False,
@@ -339,42 +376,61 @@ class MqttEdge(BrokerEdge):
             reconnect=zmqtt.ReconnectConfig(enabled=False),
             mqtt_connect_timeout=START_S,
             security=security,
-            logger=failures,
-            apply_types=False,
+            logger=log,
         )
-        broker.subscriber(reading.topic, qos=QoS(reading.qos), decoder=_as_it_is, ack_policy=AckPolicy.MANUAL)(take)
-        return broker
 
-    async def prepare(self, broker: Any) -> None:
-        """Make room for all that a session has, at most 65,535 messages that wait for an acknowledgement. FastStream has room for 1,000 and
-        takes none before its subscription is there, which comes behind them: with more it would wait for ever.
+    async def begin(self, client: Any) -> Any:
+        """Subscribe, with room for all that a session has, at most 65,535 messages that wait for an acknowledgement: the client takes none
+        before its subscription is there, which comes behind them.
+
+        It is not ended, as a session without one keeps no messages.
         """
-        client = await broker.connect()
-        client.subscribe = functools.partial(client.subscribe, receive_buffer_size=0)
+        from zmqtt import QoS
 
-    async def leave(self, broker: Any) -> None:
-        """Disconnect first: FastStream ends the subscription when it stops, and a session without one keeps no messages."""
-        await broker.config.broker_config.client.disconnect()
+        subscription = client.subscribe(
+            self._reading.topic, qos=QoS(self._reading.qos), auto_ack=False, receive_buffer_size=0
+        )
+        await subscription.start()
+        return subscription
+
+    async def ping(self, broker: Any, client: Any) -> bool:
+        """Asked of the client, which says why: FastStream's broker does not."""
+        await client.ping(timeout=PING_S)
+        return True
+
+    async def read(self, begun: Any, intake: MessageIntake) -> None:
+        intake.reads()
+
+        async def acknowledge(taken: Sequence[Any]) -> None:
+            for each in taken:
+                await each.ack()
+
+        async with _InOrder(lambda found: self.deliver(found, intake), acknowledge) as messages:
+
+            async def take() -> None:
+                async for found in begun:
+                    await messages.take(found)
+
+            await until_one_ends(take(), messages.acknowledge())
 
     def message(self, found: Any) -> SourceMessage:
-        raw = found.raw_message
+        properties = found.properties
         return SourceMessage(
-            body=bytes(raw.payload), headers=_texts(found.headers), about={"topic": str(raw.topic), "qos": int(raw.qos)}
+            body=bytes(found.payload),
+            headers={} if properties is None else _texts(dict(properties.user_properties)),
+            about={"topic": str(found.topic), "qos": int(found.qos)},
         )
 
 
-async def _as_it_is(found: Any) -> Any:
-    """In the place of FastStream's decoder: the message itself, which is decoded by its mapping."""
-    return found
+def _entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Mapping[str, Any]]:
+    """Body and headers of an entry of Redis: its fields as one object, or what FastStream has packed. Bytes that are no text are escapes."""
+    from faststream.redis import BinaryMessageFormatV1
 
-
-async def _any_entry(found: Any, parse: Callable[[Any], Any]) -> Any:
-    """An entry as FastStream reads it; one that it can not read, as its fields are no text, with these written as escapes."""
-    try:
-        return await parse(found)
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, it would come again for ever
-        texts = {_escaped(name): _escaped(value) for name, value in found["data"].items()}
-        return await parse({**found, "data": {b"__data__": json.dumps(texts).encode()}})
+    packed = fields.get(b"__data__")
+    if packed is not None:
+        return BinaryMessageFormatV1.parse(packed)
+    texts = {_escaped(name): _escaped(value) for name, value in fields.items()}
+    return json.dumps(texts).encode(), {}
 
 
 def _escaped(value: Any) -> str:

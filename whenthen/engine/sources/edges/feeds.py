@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import calendar
+import hashlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +18,7 @@ MAX_ENTRIES = 1000
 def read_feed(body: bytes, content_type: str) -> dict[str, Any]:
     """`{title, link, entries: [{id, title, link, summary, author, published, updated, tags}]}`; what is missing is left out.
 
-    An entry without an id has its link, or its title, as one.
+    An entry without an id has its link, its title, or a digest of its summary as one.
 
     Raises:
         ValueError: the body is no feed.
@@ -39,8 +41,11 @@ def _entry(entry: Any) -> dict[str, Any]:
     }
     for name in ("published", "updated"):
         if parsed := dict.get(entry, f"{name}_parsed"):  # its own `get` takes one for the other
-            made[name] = datetime.fromtimestamp(calendar.timegm(parsed), UTC).isoformat()
+            with suppress(ValueError):  # a time that no calendar has, such as one of the year 0
+                made[name] = datetime.fromtimestamp(calendar.timegm(parsed), UTC).isoformat()
     made["tags"] = [str(tag.get("term")) for tag in entry.get("tags", ()) if tag.get("term")]
     made.setdefault("link", "")
-    made.setdefault("id", made["link"] or made.get("title", ""))
+    summary = made.get("summary", "")
+    digest = hashlib.blake2b(summary.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    made.setdefault("id", made["link"] or made.get("title") or digest)
     return made

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 10.0  #: without any notification
 MAX_FILES = 100_000  #: of one folder; what is known of one takes about 100 bytes
 PARTS = 64  #: in which the state is stored: one that has changed is written whole
+MAX_NS = 2**63 - 1  #: of a time: in the years 1677 and 2262
 AT_ONCE = 200  #: changes that are delivered at one time
 SAVINGS = 10  #: as many files as the folder has are delivered with about so many storings of the state
 WATCH_AGAIN_S = 5.0
@@ -136,7 +137,7 @@ class FolderEdge:
             "folder": self._reading.path.rstrip("/") or "/",
             "host": self._host,
             "size": mark.size,
-            "modified": datetime.fromtimestamp(mark.modified_ns / 1e9, UTC).isoformat(),
+            "modified": _time_of(mark.modified_ns),
             "before": change.before,
         }
         # a process that died before it stored the state reports the same again under the same number, and no other does
@@ -180,6 +181,11 @@ class FolderEdge:
         intake.watch.detail = f"{len(unseen)} paths can not be looked at, such as {min(unseen)}" if unseen else ""
 
 
+def _time_of(ns: int) -> str | None:
+    """None of a time that is beyond what is kept of one."""
+    return None if abs(ns) == MAX_NS else datetime.fromtimestamp(ns / 1e9, UTC).isoformat()
+
+
 def look_at(reading: FolderReading) -> Look:
     """List the regular files of a folder; links are not followed.
 
@@ -194,6 +200,11 @@ def look_at(reading: FolderReading) -> Look:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     _look_at_entry(entry, prefix, reading, look, waiting)
+                    if len(look.seen) > MAX_FILES:
+                        raise SourceTrouble(
+                            f"folder {reading.path}: more than {MAX_FILES} files; read parts of it as sources of their own, or "
+                            "name fewer with `match`"
+                        )
         except OSError as error:
             why = error.strerror or str(error)
             if not prefix:
@@ -201,11 +212,6 @@ def look_at(reading: FolderReading) -> Look:
                     f"folder {folder}: {why}; it must be there, and readable for the user of this process"
                 ) from None
             look.unseen[prefix.rstrip("/")] = why
-        if len(look.seen) > MAX_FILES:
-            raise SourceTrouble(
-                f"folder {reading.path}: more than {MAX_FILES} files; read parts of it as sources of their own, or name "
-                "fewer with `match`"
-            )
     return look
 
 
@@ -225,7 +231,9 @@ def _look_at_entry(
         if reading.recursive:
             waiting.append((f"{path}/", entry.path))
     elif stat.S_ISREG(found.st_mode) and fnmatch.fnmatchcase(name, reading.match):
-        look.seen[path] = FileMark(found.st_size, found.st_mtime_ns, found.st_ino)
+        # whoever writes a file may give it any time, also one that JSON has no number for
+        modified_ns = max(min(found.st_mtime_ns, MAX_NS), -MAX_NS)
+        look.seen[path] = FileMark(found.st_size, modified_ns, found.st_ino)
 
 
 async def _changes_of(reading: FolderReading) -> AsyncGenerator[object, None]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from whenthen.cancellation import end_task
+from whenthen.cancellation import end_task, until_all_end, until_one_ends
 from whenthen.engine.log_lines import one_line
 from whenthen.engine.sources.message_intake import MessageIntake, SourceTrouble
 from whenthen.schemas.actions import Tls
@@ -91,13 +91,7 @@ class KafkaEdge:
 
     async def _read_while_there(self, consumer: Any, intake: MessageIntake) -> None:
         """Read, and look beside it: with its brokers gone aiokafka waits for ever, for messages as well as for a commit."""
-        tasks = [asyncio.ensure_future(self._read(consumer, intake)), asyncio.ensure_future(self._look(consumer))]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end_task(*tasks)
-        for task in done:
-            task.result()
+        await until_one_ends(self._read(consumer, intake), self._look(consumer))
 
     async def _look(self, consumer: Any) -> None:
         while True:
@@ -110,11 +104,7 @@ class KafkaEdge:
             found = await consumer.getmany(timeout_ms=POLL_MS, max_records=AT_ONCE)
             if not found:
                 continue
-            taken = [asyncio.ensure_future(intake.deliver(_message(each))) for part in found.values() for each in part]
-            try:
-                await asyncio.gather(*taken)
-            finally:
-                await end_task(*taken)
+            await until_all_end(intake.deliver(_message(each)) for part in found.values() for each in part)
             await self._commit(consumer, {part: records[-1].offset + 1 for part, records in found.items()})
 
     async def _commit(self, consumer: Any, offsets: dict[Any, int]) -> None:

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 16_000_000  #: of an answer
 MAX_SEEN = 10_000  #: ids that are remembered, beside those of the last answer: 16 bytes each
 MAX_RETRY_AFTER_S = 86400.0
+MAX_VALIDATOR = 1024  #: characters of an ETag or a date that is sent back
 MAX_PAUSE_S = 30.0  #: to which the pauses grow while it can not be asked, unless it is asked less often anyway
 
 
@@ -94,6 +95,8 @@ class PollEdge:
                 answer, body = await self._get(client, memory)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
             return f"{self._reading.url}: {error or type(error).__name__}; it is asked again"
+        except UnicodeEncodeError:
+            return f"{self._reading.url}: a value of `headers` is no ASCII text; a header can not be sent with it"
         except SourceTrouble as error:
             return str(error)
         if answer.status_code == 304:
@@ -120,7 +123,7 @@ class PollEdge:
             return (
                 f"{self._reading.url}: its answer does not fit the mapping; `whenthen sources refused` has the reason"
             )
-        memory.update(etag=answer.headers.get("etag"), modified=answer.headers.get("last-modified"))
+        memory.update(etag=_sendable(answer, "etag"), modified=_sendable(answer, "last-modified"))
         return ""
 
     async def _get(self, client: httpx.AsyncClient, memory: dict[str, Any]) -> tuple[httpx.Response, bytes]:
@@ -173,6 +176,12 @@ def _short(event: Event) -> str:
     return hashlib.blake2b(event.id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
+def _sendable(answer: httpx.Response, name: str) -> str | None:
+    """A header that can be sent back: what is no ASCII can not, and a long one is refused by many servers."""
+    text = answer.headers.get(name, "")
+    return text if text and text.isascii() and len(text) <= MAX_VALIDATOR else None
+
+
 def _kept(answer: httpx.Response) -> dict[str, str]:
     """The headers that say what the body is."""
     return {name: answer.headers[name] for name in ("content-type", "last-modified", "etag") if name in answer.headers}
@@ -184,6 +193,6 @@ def _retry_after(answer: httpx.Response, now: float) -> float:
         return min(float(text[:8]), MAX_RETRY_AFTER_S)
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     return min(max((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now, 0.0), MAX_RETRY_AFTER_S)
