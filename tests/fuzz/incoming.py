@@ -21,8 +21,8 @@ from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import InvalidInput, InvalidJson, NotFound, Refused, WhenthenError
 from whenthen.schemas.events import Event, decode_event, read_event
 from whenthen.schemas.times import format_time
-from whenthen.schemas.webhooks import RateLimit, Webhook
-from whenthen.sources import Request, Translation, WebhookTranslator, decode_json
+from whenthen.schemas.webhooks import Webhook
+from whenthen.sources import Request, WebhookTranslator, decode_json
 from whenthen.sources.cloudevents import cloudevent_of_message, event_of_cloudevent, is_cloudevent
 
 __all__ = ["check_event", "events", "requests", "signatures", "webhooks"]
@@ -236,14 +236,8 @@ class _MemoryApi:
         self.events.append(event)
         return Ack(len(self.events), False)
 
-    def translate(self, webhook: str, request: Request) -> Translation:
-        return _hooks()[webhook].translate(request, NOW)
-
-    def check_head(self, webhook: str, request: Request) -> None:
-        _hooks()[webhook].check_head(request, NOW)
-
-    def rate_limit(self, webhook: str) -> RateLimit | None:
-        return _hooks()[webhook].rate_limit
+    def hook(self, name: str) -> WebhookTranslator | None:
+        return _hooks().get(name)
 
     def hook_names(self) -> Collection[str]:
         return _hooks()

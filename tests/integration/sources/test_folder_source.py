@@ -166,7 +166,7 @@ async def test_files_with_odd_names_kinds_and_times_stop_no_other(tmp_path: Path
             assert [each["payload"]["modified"] for each in events if each["resource"]["path"] == "time-0"] == [None]
             (folder / "next").write_text("y")
             await server.come(len(events) + 1)
-            assert {each["detail"] for each in kept} == {"has control characters; remove them"}
+            assert {each["detail"] for each in kept} == {"resource.id: has control characters; remove them"}
         async with reading(tmp_path, rules(folder, "stable: 0s, existing: report")) as server:
             (folder / "last").write_text("z")
             assert len(await server.come(len(events) + 2)) == len(events) + 2
