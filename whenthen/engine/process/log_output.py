@@ -23,7 +23,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 #: logged from level `warning`
 _QUIET = ("httpx", "httpcore", "watchfiles", "uvicorn.access", "apprise", "asyncio", "alembic")
 #: one record a minute of each logger below: while a receiver of spans or a broker is away, its client says so every second
-_RARE = ("opentelemetry.", "aiokafka")
+_RARE = ("opentelemetry.", "aiokafka", "aiormq", "aio_pika", "zmqtt")
 _RARE_S = 60.0
 
 

@@ -88,6 +88,15 @@ def test_a_line_has_the_trace_of_what_it_is_about(form: str, restored: None) -> 
     assert ('"trace":"4bf92f3577b34da6a3ce929d0e0e4736"' if form == "json" else "trace=4bf92f3577b34da6") in line
 
 
+@pytest.mark.parametrize("name", ["aiokafka.conn", "aiormq.connection", "aio_pika.tools", "zmqtt.client"])
+def test_a_client_whose_broker_is_away_says_so_once_a_minute(name: str, restored: None) -> None:
+    out = io.StringIO()
+    configure_logs(stream=out)
+    for _ in range(5):
+        logging.getLogger(name).error("no connection")
+    assert out.getvalue().count("no connection") == 1
+
+
 def test_an_exporter_whose_receiver_is_away_says_so_once_a_minute(restored: None) -> None:
     out = io.StringIO()
     configure_logs(stream=out)
