@@ -244,6 +244,9 @@ class RequestClient:
 
         def take(message: Delivery) -> bool:
             nonlocal more
+            if message.is_plain:
+                receive(message)
+                return True
             headers = message.headers
             status = headers.get("Status")
             if status is None:

@@ -148,9 +148,8 @@ class NatsEngineStore:
 
         def deliver(message: Delivery) -> None:
             nonlocal seen
-            headers = message.headers
-            seen = int(headers["Nats-Sequence"])
-            receive(headers["Nats-Subject"], message.data)
+            seen = int(message.header(b"Nats-Sequence"))
+            receive(message.header(b"Nats-Subject"), message.data)
 
         while more:
             request = {

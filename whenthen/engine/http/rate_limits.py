@@ -20,6 +20,7 @@ __all__ = ["RateLimits", "source_of"]
 MOST_SOURCES = 20_000  #: remembered at one time; beyond, those of longest ago are forgotten
 
 _MOST_CHARS = 45  #: of an address
+_UNKNOWN = "an unknown address"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -100,9 +101,11 @@ def source_of(scope: Scope, proxies: Sequence[Network]) -> str:
     appended it is a trusted proxy.
     """
     client = scope.get("client")
+    if not proxies:
+        return _plain_source(client[0]) if client else _UNKNOWN
     address = _address(client[0]) if client else None
     if address is None:
-        return "an unknown address"
+        return _UNKNOWN
     if _trusted(address, proxies):
         values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         for text in reversed(b",".join(values).decode("latin-1").split(",")):
@@ -112,6 +115,17 @@ def source_of(scope: Scope, proxies: Sequence[Network]) -> str:
             address = before
             if not _trusted(address, proxies):
                 break
+    return _named(address)
+
+
+@lru_cache(maxsize=4096)  # as that of `_parsed`
+def _plain_source(host: str) -> str:
+    """Of a request that came from there itself."""
+    address = _address(host)
+    return _UNKNOWN if address is None else _named(address)
+
+
+def _named(address: _Address) -> str:
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)

@@ -191,3 +191,34 @@ def test_what_is_missing_in_a_nats_py_that_is_built_differently_is_named(monkeyp
     assert "Client._ps" in missing_names(object())  # type: ignore[arg-type]
     monkeypatch.setattr(Client, "_process_msg", lambda self, message: None)
     assert missing_names(Client()) == ["Client._process_msg with five parameters"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"NATS/1.0\r\nNats-Subject: engine.a\r\nNats-Sequence: 7\r\n\r\n",
+        b"NATS/1.0\r\nNats-TTL: 5s\r\nNats-Sequence: 1\r\nNats-Subject:engine.b \r\nNats-Sequence: 8\r\n\r\n",
+        b"NATS/1.0\r\nX-Nats-Subject: other\r\nNats-Subject: \xc3\xa4\xff\r\nNats-Sequence-Of: 2\r\nNats-Sequence:\r\n\r\n",
+    ],
+)
+def test_one_header_is_what_all_of_them_say(head: bytes) -> None:
+    message = Delivery(b"a", b"", head, b"")
+    for name in ("Nats-Subject", "Nats-Sequence"):
+        assert message.header(name.encode()) == message.headers[name]
+    with pytest.raises(KeyError):
+        message.header(b"Nats-Stream")
+
+
+@pytest.mark.parametrize(
+    ("head", "plain"),
+    [
+        (b"NATS/1.0\r\nNats-Subject: a\r\n\r\n", True),
+        (b"NATS/1.0 404 No Messages\r\n\r\n", False),
+        (b"NATS/1.0 204 EOB\r\nNats-Num-Pending: 3\r\n\r\n", False),
+        (b"", False),
+    ],
+)
+def test_a_plain_message_has_no_status(head: bytes, plain: bool) -> None:
+    message = Delivery(b"a", b"", head, b"")
+    assert message.is_plain is plain
+    assert not (plain and "Status" in message.headers)
