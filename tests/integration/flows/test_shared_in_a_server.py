@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import forks
-from tests.integration.flows.programs import run_program
+from tests.integration.flows.programs import ROOT, run_program
 from tests.integration.served import TOKEN, Served, environment, serving
-from tests.patience import eventually
+from tests.patience import eventually, limit
 
 RULES = """
 limits:
   - {name: database, slots: 1, description: What it bears.}
   - {name: api, slots: 1, per_second: 50}
+  - {name: held, slots: 3}
 secrets:
   - {name: api-key, value: "file:SECRET"}
 deployments:
@@ -127,7 +132,7 @@ def test_what_a_run_shares_and_shows(served: Served) -> None:
     assert '<progress max="100" value="50.0"' in page
     assert "hunter2" not in page
 
-    (api, database) = served.get("/api/limits")
+    api, database, _ = served.get("/api/limits")
     assert (api["name"], database["name"], database["holders"]) == ("api", "database", [])
     assert "0 of 1" in command(served, "limits").stdout
     kinds = {each["kind"] for each in served.get("/api/audit?what=region")}
@@ -232,6 +237,66 @@ def test_a_program_beside_the_runs_asks_the_server(served: Served, tmp_path: Pat
         "concurrency: 1 slot(s) of database were not free within 0.2 second(s)",
         "again",
     ]
+
+
+HOLDER = """
+import sys
+from whenthen.concurrency.sync import concurrency
+
+with concurrency("held", occupy=3, lease_duration=5, strict=True, raise_on_lease_renewal_failure=sys.argv[1] == "raises"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+class Holder:
+    """A program that holds slots until it is told to end."""
+
+    def __init__(self, served: Served, folder: Path, name: str, *, raises: bool = False) -> None:
+        (folder / "holder.py").write_text(HOLDER)
+        self.said = folder / f"{name}.out"
+        with self.said.open("wb") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "holder.py", "raises" if raises else "goes on"],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "WHENTHEN_URL": served.url, "WHENTHEN_API_TOKEN": TOKEN},
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
+
+    def has_said(self, text: str) -> bool:
+        return text in self.said.read_text()
+
+    def end(self) -> int:
+        self.process.communicate(b"\n", timeout=limit(30))
+        return self.process.returncode
+
+
+@pytest.mark.takes(20)
+def test_slots_of_a_program_that_is_stopped_or_killed_go_to_others_when_its_lease_is_over(
+    served: Served, tmp_path: Path
+) -> None:
+    holders: list[Holder] = []
+    try:
+        holders.append(stopped := Holder(served, tmp_path, "stopped", raises=True))
+        eventually(lambda: stopped.has_said("held"), within_s=30)
+        stopped.process.send_signal(signal.SIGSTOP)
+        holders.append(killed := Holder(served, tmp_path, "killed"))
+        eventually(lambda: killed.has_said("held"), within_s=30)
+        killed.process.kill()
+        holders.append(last := Holder(served, tmp_path, "last"))
+        eventually(lambda: last.has_said("held"), within_s=30)
+        stopped.process.send_signal(signal.SIGCONT)
+        eventually(lambda: stopped.has_said("others may have them"), within_s=30)
+        assert stopped.end() == 1
+        assert stopped.has_said("the lease of the slots was lost")
+        assert last.end() == 0
+        eventually(lambda: {each["name"]: each["taken"] for each in served.get("/api/limits")}["held"] == 0)
+    finally:
+        for each in holders:
+            each.process.kill()
+            each.process.wait()
 
 
 def test_a_server_that_is_away_is_said_with_the_remedy(tmp_path: Path) -> None:
