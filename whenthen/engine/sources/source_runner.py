@@ -168,6 +168,8 @@ class SourceRunner:
         ]
         await end_task(*(self._tasks[name][1] for name in ended))
         for name in ended:
+            if name not in wanted:
+                log.info("source %s: it is not in the rules any more, and is read no longer", name)
             del self._tasks[name]
             del self.watches[name]
             self._held.pop(name, None)
