@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.served import Served, serving
+from tests.integration.ui.page_story import answered
 from tests.patience import eventually
 
 pytestmark = [pytest.mark.requires("nats-server"), pytest.mark.takes(20)]
@@ -67,4 +68,5 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_no_page_is_large(served: Served, path: str) -> None:
-    assert len(served.http.get(path).raise_for_status().content) < MOST_BYTES
+    answer = answered(served.http.get, path).raise_for_status()
+    assert len(answer.content) < MOST_BYTES

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.integration.served import Served, serving
-from tests.integration.ui.page_story import EVIL
+from tests.integration.ui.page_story import EVIL, answered
 from tests.patience import eventually
 from whenthen.engine.http.pages.page_frame import PageFrame
 from whenthen.engine.http.pages.page_router import page_routers
@@ -100,13 +100,13 @@ def test_whatever_a_parameter_has_is_answered_with_a_page(
         others = urlencode({key: value for key, value in needed.get(path, {}).items() if key != name})
         for value in [*map(quote, GARBAGE), *BROKEN]:
             asked = f"{path}?{others}&{name}={value}"
-            check(served.http.get(asked), asked[:300])
+            check(answered(served.http.get, asked), asked[:300])
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_what_is_too_long_is_refused_with_the_name_of_its_parameter(served: Served, path: str) -> None:
     name = ROUTES[path][0]
-    answer = served.http.get(path, params={name: "x" * 10_000})
+    answer = answered(served.http.get, path, params={name: "x" * 10_000})
     assert answer.status_code == 400
     assert f"<code>{name}</code>" in answer.text
 
@@ -132,9 +132,9 @@ def test_whatever_a_form_brings_is_answered_with_a_page(served: Served, path: st
     # each rule that is tried is tried in a process of its own
     for value in GARBAGE[::4] if path == "/try" else GARBAGE:
         form = dict.fromkeys(names, value)
-        answer = served.http.post(path, data=form)
+        answer = answered(served.http.post, path, data=form)
         if answer.status_code == 303:  # it was taken
-            answer = served.http.get(answer.headers["location"])
+            answer = answered(served.http.get, answer.headers["location"])
         check(answer, (path, value[:100]))
     for body, kind in (
         (b"\xff\xfe=%ff", "application/x-www-form-urlencoded"),
@@ -143,7 +143,7 @@ def test_whatever_a_form_brings_is_answered_with_a_page(served: Served, path: st
         (b"--x\r\n\r\n--x--", "multipart/form-data; boundary=x"),
         (b"", ""),
     ):
-        answer = served.http.post(path, content=body, headers={"Content-Type": kind})
+        answer = answered(served.http.post, path, content=body, headers={"Content-Type": kind})
         assert answer.status_code in (*ANSWERS, 303, 415), (path, kind, answer.text)
     large = served.http.post(path, data={"name": "x" * 100_000})
     assert large.status_code == 413
@@ -153,7 +153,7 @@ def test_a_page_says_only_what_a_form_of_it_did(served: Served) -> None:
     """A link of somebody else has no words of his own on it."""
     run = served.get("/api/runs")[0]["id"]
     for path in ("/sources?text=", "/actions?type=", f"/run?id={run}", "/automation?name=quiet"):
-        answer = served.http.get(f"{path}&done=Call+555+to+go+on&seal={'0' * 32}")
+        answer = answered(served.http.get, f"{path}&done=Call+555+to+go+on&seal={'0' * 32}")
         assert answer.status_code == 200
         assert "Call 555" not in answer.text
         assert 'class="said"' not in answer.text
@@ -161,9 +161,9 @@ def test_a_page_says_only_what_a_form_of_it_did(served: Served) -> None:
 
 def test_a_run_that_is_asked_for_twice_by_one_form_is_one(served: Served) -> None:
     run = served.get("/api/runs")[0]
-    form = served.http.get("/run", params={"id": run["id"]}).text.partition('action="/run/again"')[2]
+    form = answered(served.http.get, "/run", params={"id": run["id"]}).text.partition('action="/run/again"')[2]
     fields = {name: re.search(f'name="{name}" value="([^"]*)"', form)[1] for name in ("deployment", "key")}  # type: ignore[index]
-    answers = [served.http.post("/run/again", data={**fields, "parameters": "{}"}) for _ in range(2)]
+    answers = [answered(served.http.post, "/run/again", data={**fields, "parameters": "{}"}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [303, 303]
     assert answers[0].headers["location"] == answers[1].headers["location"]
     assert run["id"] not in answers[0].headers["location"]
