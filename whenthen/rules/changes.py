@@ -13,8 +13,8 @@ import orjson
 
 from whenthen.rules.folder import Rules
 from whenthen.rules.references import SINGULAR
-from whenthen.rules.same_values import same_json
 from whenthen.schemas.automations import Automation
+from whenthen.schemas.base import same_json
 from whenthen.triggers import trigger_id
 
 __all__ = ["RuleChange", "planned_changes", "window_changes"]

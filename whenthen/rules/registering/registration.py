@@ -13,7 +13,7 @@ from whenthen.rules.folder import Rules
 from whenthen.rules.reading.documents import read_document
 from whenthen.rules.reading.source_files import SourceFile
 from whenthen.rules.registering.registered_names import RegisteredName, is_registered, registered_name
-from whenthen.rules.same_values import same_json
+from whenthen.schemas.base import same_json
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import Conflict, NotFound, did_you_mean
 from whenthen.yaml_text import list_item
