@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import orjson
-from pydantic import BaseModel
 
 from whenthen.rules.folder import Rules
 from whenthen.rules.references import SINGULAR
 from whenthen.schemas.automations import Automation
+from whenthen.schemas.base import same_json
 from whenthen.triggers import trigger_id
 
 __all__ = ["RuleChange", "planned_changes", "window_changes"]
@@ -34,7 +34,7 @@ def window_changes(before: Rules, after: Rules) -> dict[str, str]:
         earlier = old.get(name)
         if earlier is None:
             changes[name] = "new"
-        elif _same(earlier, automation):
+        elif same_json(earlier, automation):
             continue
         elif trigger_id(earlier) == trigger_id(automation):
             changes[name] = "changed; keeps its windows"
@@ -74,7 +74,7 @@ def planned_changes(before: Rules, after: Rules) -> list[RuleChange]:
         found += [
             RuleChange(singular, name, "changed", "changed")
             for name in new
-            if name in old and not _same(old[name], new[name])
+            if name in old and not same_json(old[name], new[name])
         ]
         found += [RuleChange(singular, name, "removed", "removed") for name in old if name not in new]
     return found
@@ -86,7 +86,7 @@ def _fields(before: Automation, after: Automation) -> tuple[str, ...]:
     found = [
         line
         for name in [*old, *(name for name in new if name not in old)]
-        if name not in old or name not in new or not _same(old[name], new[name])
+        if name not in old or name not in new or not same_json(old[name], new[name])
         for line in (_differences(name, old.get(name), new.get(name)) if name == "trigger" else (name,))
     ]
     more = len(found) - MOST_FIELDS
@@ -97,24 +97,14 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
     """Where two JSON values differ, as deep as their shapes are the same."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(name for name in new if name not in old)]:
-            if name not in old or name not in new or not _same(old[name], new[name]):
+            if name not in old or name not in new or not same_json(old[name], new[name]):
                 yield from _differences(f"{path}.{name}", old.get(name, _ABSENT), new.get(name, _ABSENT))
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         for index, (one, other) in enumerate(zip(old, new, strict=True)):
-            if not _same(one, other):
+            if not same_json(one, other):
                 yield from _differences(f"{path}[{index}]", one, other)
     else:
         yield f"{path}: {_shown(old)} -> {_shown(new)}"
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two models or values are the same JSON; to `==` alone 1, 1.0 and true are one value."""
-    return bool(one == other) and _sorted_json(one) == _sorted_json(other)
-
-
-def _sorted_json(value: Any) -> bytes:
-    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
 
 
 def _shown(value: Any) -> str:

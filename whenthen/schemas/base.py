@@ -1,4 +1,5 @@
-"""What all schemas share: the base of models that people write in YAML, names and references, and how deep JSON may be nested."""
+"""What all schemas share: the base of models that people write in YAML, names and references, how deep JSON may be nested, and what is the
+same JSON."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final
 
+import orjson
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -38,6 +41,7 @@ __all__ = [
     "description_of",
     "is_deeper_than",
     "known_fields",
+    "same_json",
 ]
 
 #: control characters, and those that change the direction of text: what a name, an id or a label does not hold
@@ -160,3 +164,14 @@ def known_fields(record_type: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a stored record that `record_type`, a dataclass, has: a later version may have added some."""
     known: Collection[str] = record_type.__dataclass_fields__
     return {name: value for name, value in record.items() if name in known}
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two models, or two values of JSON, are the same, in whatever order the keys of mappings are. To `==` alone 1, 1.0 and true are
+    one value."""
+    return bool(one == other) and _sorted_json(one) == _sorted_json(other)
+
+
+def _sorted_json(value: Any) -> bytes:
+    data = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)

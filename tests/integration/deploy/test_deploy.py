@@ -297,6 +297,11 @@ def test_our_environment_variables_are_settings() -> None:
     assert used <= known
 
 
+def test_the_image_has_what_clones_the_code_of_deployments() -> None:
+    image = (DEPLOY / "Dockerfile").read_text().rpartition("FROM ")[2]
+    assert re.search(r"apt-get install .*\bgit\b.*\bopenssh-client\b", image)
+
+
 def test_every_value_that_must_be_given_is_in_the_example() -> None:
     text = (ROOT / "compose.yaml").read_text()
     needed = set(re.findall(r"\$\{(\w+):\?", text)) | {secret["environment"] for secret in COMPOSE["secrets"].values()}

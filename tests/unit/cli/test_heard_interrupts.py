@@ -15,14 +15,14 @@ from whenthen.cli.watch.interrupts import heard_interrupts
 
 def test_an_interrupt_that_ended_no_wait_is_heard_all_the_same() -> None:
     one, other = socket.socketpair()
+
+    def read() -> None:
+        # the flag of a signal that has come, without the signal that would end the read
+        threading.Timer(0.05, _thread.interrupt_main).start()
+        one.recv(1)
+
     with one, other:
         one.settimeout(limit(20))
-
-        def read() -> None:
-            # the flag of a signal that has come, without the signal that would end the read
-            threading.Timer(0.05, _thread.interrupt_main).start()
-            one.recv(1)
-
         with pytest.raises(KeyboardInterrupt), heard_interrupts():
             read()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -68,6 +68,13 @@ def test_registering_the_same_again_changes_nothing() -> None:
     assert register(once, new("etl/b"), new("etl/a")).revision == once.revision
 
 
+def test_a_parameter_that_became_true_is_no_longer_one() -> None:
+    once = register(EMPTY, new("etl/a", parameters={"n": 1, "m": 2}))
+    assert register(once, new("etl/a", parameters={"m": 2, "n": 1})).revision == once.revision
+    (deployment,) = register(once, new("etl/a", parameters={"n": True, "m": 2})).deployments
+    assert deployment.parameters["n"] is True
+
+
 def test_the_same_program_registers_a_later_version_of_itself() -> None:
     once = register(EMPTY, new("etl/a", work_pool=served_pool("etl/a")), served=True)
     later = new("etl/a", work_pool=served_pool("etl/a"), version="2")

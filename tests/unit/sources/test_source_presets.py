@@ -73,6 +73,11 @@ def test_source_is_read_anew_when_its_provider_has_changed() -> None:
     assert not first.reads_as(other)
 
 
+def test_source_is_read_anew_when_a_value_of_its_mapping_became_true() -> None:
+    one, true = (SourceTranslator(source(map={**MAP, "payload": {"n": value}})) for value in (1, True))
+    assert not one.reads_as(true)
+
+
 @pytest.mark.parametrize(
     ("fields", "error"),
     [

@@ -13,6 +13,7 @@ from whenthen.rules.folder import Rules
 from whenthen.rules.reading.documents import read_document
 from whenthen.rules.reading.source_files import SourceFile
 from whenthen.rules.registering.registered_names import RegisteredName, is_registered, registered_name
+from whenthen.schemas.base import same_json
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import Conflict, NotFound, did_you_mean
 from whenthen.yaml_text import list_item
@@ -63,7 +64,7 @@ def registered(
                 "another name, or take that one out"
             )
         if there is not None and earlier is not None:
-            if earlier == one.model and there.served == served:
+            if same_json(earlier, one.model) and there.served == served:
                 continue
             if there.served and earlier.work_pool in at_work and not _is_same_code(earlier, one.model):
                 raise NameTaken(

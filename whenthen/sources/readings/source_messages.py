@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from whenthen.schemas.base import same_json
 from whenthen.schemas.errors import InvalidEvent
 from whenthen.schemas.event_sources import FolderReading, PollReading, Source
 from whenthen.schemas.events import check_outside, read_event
@@ -119,7 +120,7 @@ class SourceTranslator:
 
     def reads_as(self, other: SourceTranslator) -> bool:
         """Whether both read the same and make the same of it."""
-        return self.model == other.model and self._provider == other._provider
+        return same_json(self.model, other.model) and same_json(self._provider, other._provider)
 
     def translate(self, message: SourceMessage, now: datetime) -> Translation:
         """The events of a message, and for whatever was dropped the reason.
