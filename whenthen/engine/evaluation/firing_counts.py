@@ -41,7 +41,7 @@ def decode_totals(state: bytes) -> tuple[str, dict[str, FiredTotal]]:
     Raises:
         ValueError, TypeError, KeyError, IndexError: it is no such record.
     """
-    _, since, totals = orjson.loads(state)
+    _, since, totals = orjson.loads(state)[:3]
     return since, {name: FiredTotal(int(count), str(last)) for name, (count, last) in totals.items()}
 
 

@@ -102,7 +102,7 @@ class ShardSkips:
         if not state:
             return
         try:
-            told, fields = orjson.loads(state)
+            told, fields = orjson.loads(state)[:2]
             skip = Skip.of(fields)
         except (ValueError, TypeError) as error:
             log.error("shard %d: the record of the skip %s can not be read: %s", self._shard, key, error)
