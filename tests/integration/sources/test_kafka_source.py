@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import aiokafka
 import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 
@@ -14,6 +16,9 @@ from tests.integration.conftest import NatsServer
 from tests.integration.sources.kafka import Cluster, cluster
 from tests.integration.sources.reading import Reading, reading
 from tests.patience import until
+from whenthen.engine.sources.edges.kafka_edge import KafkaEdge
+from whenthen.engine.sources.message_intake import SourceTrouble
+from whenthen.schemas.event_sources import KafkaReading
 
 pytestmark = pytest.mark.anyio
 
@@ -190,3 +195,19 @@ async def test_a_message_kept_aside_is_sent_again_once_the_mapping_is_mended(tmp
         (event,) = await here.come(1)
         assert event["resource"] == {"id": "order.0", "key": "0"}
         await here.aside(0)
+
+
+async def test_of_transactions_what_was_committed_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the consumer alone: the brokers of the tests mark nothing as taken back."""
+    asked: list[str] = []
+
+    class Consumer(aiokafka.AIOKafkaConsumer):
+        def __init__(self, *topics: str, **options: Any) -> None:
+            super().__init__(*topics, **options)
+            asked.append(str(options.get("isolation_level")))
+
+    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", Consumer)
+    read = KafkaReading(type="kafka", servers=["127.0.0.1:1"], topic="orders")
+    with pytest.raises(SourceTrouble):
+        await KafkaEdge(read, "orders", resolve_secret=str).run(SimpleNamespace())  # type: ignore[arg-type]
+    assert set(asked) == {"read_committed"}

@@ -62,6 +62,7 @@ class KafkaEdge:
                 client_id=f"whenthen-{self._name}",
                 group_id=reading.group,
                 enable_auto_commit=False,
+                isolation_level="read_committed",  # what a producer took back has not happened
                 auto_offset_reset="earliest",  # where a partition has no offset, it was made after the first look
                 request_timeout_ms=REQUEST_MS,
                 **self._security(context),
