@@ -138,7 +138,7 @@ class Regions {
     if (answer.type === "opaqueredirect") throw new Trouble("logged out: reload to log in", true);
     if (answer.status === 403) throw new Trouble("not live: you may not see this any more", true);
     if (answer.status === 404) throw new Trouble("not live: this is not there any more", true);
-    if (!answer.ok) throw new Trouble(UNANSWERED);
+    if (!answer.ok) throw new Trouble(answer.status >= 500 ? UNANSWERED : `not live: answered ${answer.status}`);
     const fresh = new DOMParser().parseFromString(text, "text/html");
     // after an upgrade; while one goes on, either version may answer, so it is not reloaded by itself
     if (fresh.querySelector("script[type=module]")?.getAttribute("src") !== own) throw new Trouble("another version: reload");
