@@ -46,10 +46,10 @@ def test_the_logger_of_runs_can_be_switched_off(caplog: pytest.LogCaptureFixture
         assert tells.fn() == 1
         get_run_logger(of="a test").error("nobody hears")
         assert tells() == 1
-    assert caplog.records == []
+    assert not {"told by the run", "nobody hears"}.intersection(caplog.messages)
     assert not logging.getLogger("whenthen.task_runs").disabled
     assert tells() == 1
-    assert [record.message for record in caplog.records] == ["told by the run"]
+    assert caplog.messages.count("told by the run") == 1
 
 
 def test_outside_a_run_the_context_raises_an_error_of_its_own_module() -> None:
