@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
-from tests.patience import limit
+from tests.patience import limit, until
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.batches import publish_batch
 from whenthen.engine.bus.connection import Bus
@@ -24,7 +24,7 @@ from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject
 from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
 from whenthen.engine.execution.dead_letters import DeadLetters
-from whenthen.engine.execution.executor import ExecutionSettings, Executor
+from whenthen.engine.execution.executor import CONSUMER, ExecutionSettings, Executor
 from whenthen.schemas.errors import ActionError, NotFound
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState
@@ -248,6 +248,34 @@ async def test_a_try_that_fails_after_another_one_is_done_changes_nothing(bus: B
         await eventually(lambda: not slow._tasks)
     (listed,) = await outcomes(bus)
     assert (listed["state"], listed["error"]) == ("executed", "")
+
+
+async def test_a_task_that_comes_again_while_it_is_performed_is_performed_once(bus: Bus) -> None:
+    keys: list[str] = []
+    release = asyncio.Event()
+
+    async def perform(one: ActionTask) -> None:
+        keys.append(one.key)
+        await release.wait()
+
+    async def delivered() -> int:
+        info = await bus.js.consumer_info(ENGINE, CONSUMER)
+        return info.delivered.consumer_seq if info.delivered is not None else 0
+
+    settings = ExecutionSettings(ack_wait_s=0.5)
+    await ask(bus, task("f"))
+    async with executing(bus, perform, settings=settings) as executor:
+        answer, executor._answer = executor._answer, _nothing  # type: ignore[method-assign]  # the server hears of no progress
+        await until(lambda: more_than(delivered, 3))
+        executor._answer = answer  # type: ignore[method-assign]
+        release.set()
+        await emptied(bus)
+    (listed,) = await outcomes(bus)
+    assert (keys, listed["state"], listed["attempt"]) == (["f.0"], "executed", 1)
+
+
+async def more_than(count: Callable[[], Awaitable[int]], least: int) -> bool:
+    return await count() > least
 
 
 async def _lost(reply: str, seq: int) -> None:

@@ -125,6 +125,7 @@ class Executor:
         self._hangs = hangs  #: how many processes hung on the action with a key
         self._at_hand = at_hand or AtHand()
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by the reply subject that acknowledges
+        self._at_work: set[int] = set()  # positions of these; one that comes again, as its keep-alive was late, is done once
         self._closing: list[tuple[str, int]] = []  # done, and the server does not know
         self._closer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
@@ -186,16 +187,18 @@ class Executor:
         return 0 if room <= 0 or (asked and room < self.settings.concurrency // 2) else room
 
     def _receive(self, position: Position, reply: bytes, subject: bytes, head: bytes, data: bytes) -> None:
-        name = reply.decode()
-        if name in self._tasks:
+        name, seq = reply.decode(), position.seq
+        if name in self._tasks or seq in self._at_work:
             return
         work = self._handle(name, position, data) if not self._stopping else self._nak(name, AT_ONCE_S)
         task = asyncio.create_task(work)
         self._tasks[name] = task
-        task.add_done_callback(lambda done: self._done(name, done))
+        self._at_work.add(seq)
+        task.add_done_callback(lambda done: self._done(name, seq, done))
 
-    def _done(self, reply: str, done: asyncio.Task[None]) -> None:
+    def _done(self, reply: str, seq: int, done: asyncio.Task[None]) -> None:
         self._tasks.pop(reply, None)
+        self._at_work.discard(seq)
         if self._room(self._consumer.asked):
             self._consumer.wake()
         if not done.cancelled() and (error := done.exception()) is not None:
