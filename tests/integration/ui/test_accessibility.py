@@ -24,6 +24,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
+def page(browser: Browser, served: Served, session: StorageState) -> Iterator[Page]:
+    """One for all pages: a browser takes a second to open another."""
+    with looking(browser, served.url, storage_state=session) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
 def pages(served: Served) -> Mapping[str, str]:
     """Every page that there is, by name."""
     small, large = event_id(served, "small"), event_id(served, "large-1")
