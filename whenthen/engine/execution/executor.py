@@ -125,7 +125,9 @@ class Executor:
         self._hangs = hangs  #: how many processes hung on the action with a key
         self._at_hand = at_hand or AtHand()
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by the reply subject that acknowledges
-        self._at_work: set[int] = set()  # positions of these; one that comes again, as its keep-alive was late, is done once
+        self._at_work: set[int] = (
+            set()
+        )  # positions of these; one that comes again, as its keep-alive was late, is done once
         self._closing: list[tuple[str, int]] = []  # done, and the server does not know
         self._closer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
