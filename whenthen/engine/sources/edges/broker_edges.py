@@ -284,6 +284,7 @@ class RabbitEdge(BrokerEdge):
     async def begin(self, client: Any) -> Any:
         channel = await client.channel()
         await channel.set_qos(prefetch_count=AT_ONCE)
+        self._acknowledged = 0  # each channel counts anew
         return client, await channel.get_queue(
             self._reading.queue
         )  # one that is not there is a mistake, not to be made
