@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 __all__ = ["end_task", "until_all_end", "until_one_ends", "wait_event", "wait_unless"]
@@ -64,8 +64,8 @@ async def until_one_ends(*work: Coroutine[Any, Any, None]) -> None:
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await end_task(*tasks)
-    await asyncio.gather(*done)  # which looks at all of them when several have failed
+        await _end_and_look(tasks)
+    await asyncio.gather(*done)
 
 
 async def until_all_end(work: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -74,4 +74,13 @@ async def until_all_end(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
-        await end_task(*tasks)
+        await _end_and_look(tasks)
+
+
+async def _end_and_look(tasks: Sequence[asyncio.Future[None]]) -> None:
+    """End tasks, and look at the failure of each: of several that failed one is raised, and none where the caller is cancelled as one
+    fails."""
+    await end_task(*tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
