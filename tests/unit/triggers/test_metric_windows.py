@@ -85,21 +85,27 @@ class Definition:
         self.within_us = WITHIN_S * 1_000_000
         self.slice_us = 1_000_000
         self.known: list[tuple[int, float]] = []
+        self.in_slices = False  #: whether there were ever more than are kept each
+        self.began = False
         self.triggered, self.since = False, 0
         self.warms_up = kind in ("count", "sum", "distinct") and asks not in (">", ">=")
         self.looks: list[int] = []
         self.found: list[tuple[str, int]] = []
 
     def covered(self, now: int) -> list[float]:
-        covered = [value for at, value in self.known if at > now - self.within_us]
+        covered = [(at, value) for at, value in self.known if at > now - self.within_us]
         if len(covered) <= self.keep:
-            return covered
+            if not self.in_slices:
+                self.known = covered  # what has left to the microsecond does not come back with its slice
+            return [value for _, value in covered]
+        self.in_slices = True
         first = (now - self.within_us + 1) // self.slice_us
         return [value for at, value in self.known if at // self.slice_us >= first]
 
     def take(self, at: int, value: float, now: int) -> None:
         self.advance(now)
         self.known.append((at, value))
+        self.began = True
         self.looks += [at + self.within_us, (at // self.slice_us + 1) * self.slice_us + self.within_us - 1]
         self.look(now)
 
@@ -109,7 +115,7 @@ class Definition:
             self.look(min(due))
 
     def look(self, now: int) -> None:
-        if not self.warms_up and not self.known:
+        if not self.warms_up and not self.began:
             return
         number = naive(self.kind, self.covered(now))
         holds = number is not None and OPERATORS[self.asks](number, self.threshold)
