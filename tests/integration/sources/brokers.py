@@ -7,13 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.patience import eventually
 from tests.ports import free_port
 
-__all__ = ["Program", "mosquitto", "rabbitmq", "redis"]
+__all__ = ["Program", "mosquitto", "rabbitmq", "redis", "running_rabbitmq"]
 
 
 class Program:
@@ -98,3 +99,15 @@ def rabbitmq(folder: Path) -> Program:
     }
     # the one in /usr/sbin becomes another user
     return Program(["/usr/lib/rabbitmq/bin/rabbitmq-server"], port, folder / "log", env=env)
+
+
+@contextmanager
+def running_rabbitmq(folder: Path) -> Iterator[Program]:
+    """A RabbitMQ that takes logins, which it does later than it listens."""
+    server = rabbitmq(folder)
+    try:
+        server.start()
+        server.run("/usr/lib/rabbitmq/bin/rabbitmqctl", "-q", "await_startup")
+        yield server
+    finally:
+        server.kill()

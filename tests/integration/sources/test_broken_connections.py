@@ -20,7 +20,7 @@ import pytest
 
 from tests.integration.conftest import NatsServer
 from tests.integration.sources.aws import REGION, cloud
-from tests.integration.sources.brokers import mosquitto, rabbitmq
+from tests.integration.sources.brokers import mosquitto, running_rabbitmq
 from tests.integration.sources.brokers import redis as redis_server
 from tests.integration.sources.cut_proxy import CutProxy, cut_proxy
 from tests.integration.sources.kafka import cluster
@@ -219,16 +219,11 @@ async def test_redis_that_goes_at_any_place_leaves_a_trouble_and_nothing_else(tm
 async def test_rabbitmq_that_goes_at_any_place_leaves_a_trouble_and_nothing_else(
     tmp_path: Path, untold: Untold
 ) -> None:
-    server = rabbitmq(tmp_path / "rabbitmq")
-    server.start()
-    try:
-        server.run("/usr/lib/rabbitmq/bin/rabbitmqctl", "-q", "await_startup")
+    with running_rabbitmq(tmp_path / "rabbitmq") as server:
         await publish_rabbit(f"amqp://guest:guest@127.0.0.1:{server.port}/", 1)
         async with cut_proxy(server.port) as proxy:
             read = RabbitReading(type="rabbitmq", url=f"amqp://guest:guest@127.0.0.1:{proxy.port}/", queue="orders")
             said = await breaks(proxy, lambda: RabbitEdge(read, resolve_secret=plain), untold)
-    finally:
-        server.kill()
     assert all(each.startswith("RabbitMQ can not be read: ") for each in said)
     assert not [each for each in said if "Timeout" in each or "does not answer" in each]
 

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 import zmqtt
 
-from tests.integration.sources.brokers import mosquitto, rabbitmq
+from tests.integration.sources.brokers import mosquitto, running_rabbitmq
 from tests.integration.sources.brokers import redis as redis_server
 from tests.integration.sources.reading import Reading, reading
 from tests.patience import until
@@ -69,10 +69,7 @@ async def test_redis(tmp_path: Path) -> None:
 
 @pytest.mark.requires("rabbitmq-server")
 async def test_rabbitmq(tmp_path: Path) -> None:
-    server = rabbitmq(tmp_path / "rabbitmq")
-    server.start()
-    try:
-        server.run("/usr/lib/rabbitmq/bin/rabbitmqctl", "-q", "await_startup")
+    with running_rabbitmq(tmp_path / "rabbitmq") as server:
         url = f"amqp://guest:guest@127.0.0.1:{server.port}/"
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel()
@@ -85,8 +82,6 @@ async def test_rabbitmq(tmp_path: Path) -> None:
                 await the_good_one_came(here, len(BODIES))
             queue = await channel.declare_queue("orders", passive=True)
             assert queue.declaration_result.message_count == 0
-    finally:
-        server.kill()
 
 
 @pytest.mark.requires("mosquitto")

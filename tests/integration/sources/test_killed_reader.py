@@ -21,7 +21,7 @@ from aiohttp import web
 from tests.integration.conftest import NatsServer
 from tests.integration.served import Served
 from tests.integration.sources.aws import REGION, Cloud, cloud
-from tests.integration.sources.brokers import mosquitto, rabbitmq
+from tests.integration.sources.brokers import mosquitto, running_rabbitmq
 from tests.integration.sources.brokers import redis as redis_server
 from tests.integration.sources.kafka import cluster
 from tests.patience import eventually, until
@@ -186,10 +186,7 @@ async def test_each_message_of_redis_is_one_event_whoever_is_killed(tmp_path: Pa
 @pytest.mark.takes(60)
 @pytest.mark.requires("rabbitmq-server")
 async def test_each_message_of_rabbitmq_is_one_event_whoever_is_killed(tmp_path: Path) -> None:
-    server = rabbitmq(tmp_path / "rabbitmq")
-    server.start()
-    try:
-        server.run("/usr/lib/rabbitmq/bin/rabbitmqctl", "-q", "await_startup")
+    with running_rabbitmq(tmp_path / "rabbitmq") as server:
         url = f"amqp://guest:guest@127.0.0.1:{server.port}/"
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel()
@@ -215,8 +212,6 @@ async def test_each_message_of_rabbitmq_is_one_event_whoever_is_killed(tmp_path:
                 return taken
 
             await each_is_one_event(tmp_path, acknowledged, MESSAGES, (300,))
-    finally:
-        server.kill()
 
 
 @pytest.mark.takes(60)

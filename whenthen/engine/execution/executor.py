@@ -190,7 +190,7 @@ class Executor:
 
     def _receive(self, position: Position, reply: bytes, subject: bytes, head: bytes, data: bytes) -> None:
         name, seq = reply.decode(), position.seq
-        if name in self._tasks or seq in self._at_work:
+        if seq in self._at_work:
             return
         work = self._handle(name, position, data) if not self._stopping else self._nak(name, AT_ONCE_S)
         task = asyncio.create_task(work)

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import NatsServer
 from tests.patience import limit
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.streams import StreamSettings, ensure_streams
 from whenthen.engine.evaluation.event_reader import EventReader
 
 pytestmark = pytest.mark.anyio
 
 EVENTS = 3000
 AGAIN_AFTER = 7  #: messages
-
-
-@pytest.fixture
-async def bus(tmp_path: Path) -> AsyncIterator[Bus]:
-    server = NatsServer(tmp_path / "nats")
-    server.start()
-    bus = Bus(server.url)
-    await bus.connect()
-    await ensure_streams(bus.js, StreamSettings())
-    yield bus
-    await bus.close()
-    server.stop()
 
 
 async def test_what_the_reading_before_had_on_its_way_is_not_read_out_of_turn(bus: Bus) -> None:
